@@ -1,0 +1,3 @@
+"""Supervised hashing for pytorch-metric-learning."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,3 @@
+"""Hashing losses with PML's conventions, one class a file."""
+
+from .dpsh_loss import DPSHLoss as DPSHLoss

@@ -1,0 +1,40 @@
+"""Where and how precisely tests run: TEST_DEVICE and TEST_DTYPES choose."""
+
+import os
+
+import pytest
+import torch
+from hypothesis import settings
+
+DEVICE = torch.device(os.environ.get("TEST_DEVICE", "cpu"))
+DTYPES = [
+    getattr(torch, name)
+    for name in os.environ.get("TEST_DTYPES", "float32,float64").split(",")
+]
+
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.load_profile("repeatable")
+
+
+@pytest.fixture
+def device():
+    return DEVICE
+
+
+@pytest.fixture(params=DTYPES, ids=str)
+def dtype(request):
+    return request.param
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+def pytest_collection_modifyitems(items):
+    if torch.cuda.is_available():
+        return
+    skip = pytest.mark.skip(reason="needs a CUDA device, none is present")
+    for item in items:
+        if "gpu" in item.keywords:
+            item.add_marker(skip)
