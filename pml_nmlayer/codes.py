@@ -112,10 +112,11 @@ def pack_codes(codes: Tensor) -> Tensor:
     """
     check_codes(codes)
     n, bits = codes.shape
-    ones = torch.zeros(n, -(-bits // 8) * 8, dtype=torch.int32, device=codes.device)
+    width = -(-bits // 8)
+    ones = torch.zeros(n, width * 8, dtype=torch.int32, device=codes.device)
     ones[:, :bits] = codes > 0
     place = 2 ** torch.arange(7, -1, -1, dtype=torch.int32, device=codes.device)
-    return (ones.view(n, -1, 8) * place).sum(2).to(torch.uint8)
+    return (ones.view(n, width, 8) * place).sum(2).to(torch.uint8)
 
 
 def unpack_codes(packed: Tensor, bits: int) -> Tensor:
