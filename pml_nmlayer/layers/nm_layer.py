@@ -1,0 +1,205 @@
+"""The Neurons Merging Layer: K bits in, K' bits out once the graph is frozen."""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from ..codes import raw_sign
+from ..redundancy import RedundancyGraph, check_group_sizes
+from ..scorers import Scorer, make_scorer
+from ..similarity import check_labels
+
+
+class NMLayer(nn.Module):
+    r"""Learn which bits are redundant, then merge them.
+
+    Formula:  active phase:  out = u.
+              frozen phase:  out_g = sum over k in group g of w_k u_k,  sum of |w_k| = 1,
+              with a sign in w_k where bit k is the negation of its group.
+
+    In the active phase the layer passes its input on, and `observe` feeds the redundancy
+    graph. `freeze` cuts the graph into groups; from then on the layer merges. `activate`
+    starts over with an empty graph.
+
+    Args:
+        in_bits: K.
+        out_bits: K' < K, width of the output in the frozen phase.
+        scorer: what is measured and merged: "correlation", "drop_one", "complementary",
+            "random", "prune", a `Scorer`, or a function (codes, labels) -> (K, K).
+        max_group: largest number of bits in a group; ceil(K / K') if None, which makes
+            all groups equally large where K' divides K.
+        memory: items that the running averages remember (see `RedundancyGraph`).
+
+    Shapes:   u (B, K) -> (B, K) active, (B, K') frozen. Every buffer keeps its shape, so
+              that load_state_dict(strict=True) works in any phase; phase and groups come
+              with it.
+    Returns:  tensor of the dtype of u, with gradients to every bit of non-zero weight.
+    Raises:   ValueError: not 1 <= K' < K, max_group too small, an unknown scorer, or
+              input of another width.
+    Source:   Fu et al., IJCAI 2019, arXiv:1809.02302.
+              Differs: the abstract leaves the update of the graph, the weights, signs and
+              the bound on groups open; here they are as stated.
+
+    Example:
+        >>> layer = NMLayer(4, 2, scorer="correlation")
+        >>> layer.observe(torch.tensor([[1., 1, 1, -1], [-1, -1, 1, -1], [1, 1, -1, 1]]))
+        >>> layer.freeze()
+        >>> layer.groups, layer(torch.tensor([[1., 3., 2., -4.]]))
+        (tensor([0, 0, 1, 1]), tensor([[2., 3.]]))
+    """
+
+    groups: Tensor
+    weights: Tensor
+    frozen: Tensor
+
+    def __init__(
+        self,
+        in_bits: int,
+        out_bits: int,
+        scorer: str | Scorer | Callable[[Tensor, Tensor], Tensor] = "complementary",
+        max_group: int | None = None,
+        memory: int = 10_000,
+    ) -> None:
+        super().__init__()
+        if not 1 <= out_bits < in_bits:
+            raise ValueError(
+                f"a merge needs 1 <= out_bits < in_bits, got in_bits={in_bits} and "
+                f"out_bits={out_bits}"
+            )
+        self.in_bits = in_bits
+        self.target_bits = out_bits
+        self.max_group = -(-in_bits // out_bits) if max_group is None else max_group
+        check_group_sizes(in_bits, out_bits, self.max_group)
+        self.scorer = make_scorer(scorer)
+        self.graph = RedundancyGraph(in_bits, memory)
+        self.register_buffer("groups", torch.arange(in_bits))
+        self.register_buffer("weights", torch.ones(in_bits))
+        self.register_buffer("frozen", torch.tensor(False))
+        self._is_frozen = False  # mirrors `frozen`, so that no step waits for the device
+
+    @property
+    def phase(self) -> Literal["active", "frozen"]:
+        """What the layer is doing now."""
+        return "frozen" if self._is_frozen else "active"
+
+    @property
+    def out_bits(self) -> int:
+        """Width of the output now: K while active, K' once frozen."""
+        return self.target_bits if self._is_frozen else self.in_bits
+
+    def forward(self, u: Tensor) -> Tensor:
+        """Pass u (B, K) on, or merge it to (B, K')."""
+        self._check_width(u, "input")
+        return u @ self.merge_matrix().to(u.dtype).T if self._is_frozen else u
+
+    def merge_matrix(self) -> Tensor:
+        """The merge as a matrix, (K', K) if frozen, else the identity (K, K)."""
+        rows = torch.arange(self.out_bits, device=self.groups.device)
+        return (self.groups[None, :] == rows[:, None]) * self.weights
+
+    @torch.no_grad()
+    def observe(self, codes: Tensor, labels: Tensor | None = None) -> None:
+        """Feed one batch to the graph; without effect once frozen.
+
+        Args:
+            codes: (B, K), codes or real outputs (their signs count).
+            labels: class ids (B,) or multi-hot rows (B, C); some scorers do without.
+
+        A batch that holds NaN or inf is left out and counted in `graph.skipped_batches`.
+
+        Raises:
+            ValueError: another width, labels of another length, or no labels although the
+                scorer needs them.
+        """
+        if self._is_frozen:
+            return
+        self._check_width(codes, "codes")
+        if labels is not None:
+            check_labels(labels, len(codes))
+            labels = labels.to(codes.device)
+        elif self.scorer.needs_labels:
+            raise ValueError(f"the scorer {self.scorer!r} needs labels, got None")
+        signs = raw_sign(codes.float())
+        seen = self.scorer.measure(signs, labels)
+        valid = torch.isfinite(codes).all()
+        self.graph.update(signs, seen.importance, seen.redundancy, seen.scored, valid)
+
+    @torch.no_grad()
+    def freeze(self) -> None:
+        """End the active phase: fix the groups and merge from now on.
+
+        Raises:
+            RuntimeError: already frozen, or nothing usable was observed.
+        """
+        if self._is_frozen:
+            raise RuntimeError("the layer is frozen already; call activate() first")
+        if not bool(self.graph.items > 0):
+            raise RuntimeError(
+                "the graph has seen no usable batch: call observe(codes, labels) during "
+                "training (NMLoss does so) before merging; batches skipped for NaN or "
+                f"inf so far: {int(self.graph.skipped_batches)}"
+            )
+        groups, weights = self.scorer.group(self.graph, self.target_bits, self.max_group)
+        self.groups.copy_(groups)
+        self.weights.copy_(weights)
+        self._set_frozen(True)
+
+    @torch.no_grad()
+    def activate(self) -> None:
+        """Return to the active phase with an empty graph: all K bits pass again."""
+        self.groups.copy_(torch.arange(self.in_bits))
+        self.weights.fill_(1)
+        self.graph.reset()
+        self._set_frozen(False)
+
+    def lift(self, v: Tensor) -> Tensor:
+        r"""Spread merged outputs over K dimensions without changing inner products.
+
+        Formula:  e_i = v_g(i) / sqrt(n_g(i)) with n_g the size of group g, so that
+                  ⟨e, e'⟩ = ⟨v, v'⟩. For losses whose parameters have a fixed width.
+
+        Args:
+            v: (B, K') output of the frozen layer.
+
+        Returns:
+            (B, K); v itself while active.
+        """
+        if not self._is_frozen:
+            return v
+        return v[:, self.groups] / self._sizes().sqrt()[self.groups].to(v.dtype)
+
+    def unlift(self, e: Tensor) -> Tensor:
+        """Undo `lift`: (B, K) -> (B, K')."""
+        if not self._is_frozen:
+            return e
+        member = (
+            self.groups[None, :] == torch.arange(self.out_bits, device=e.device)[:, None]
+        )
+        return (e @ member.to(e.dtype).T) / self._sizes().sqrt().to(e.dtype)
+
+    def _sizes(self) -> Tensor:
+        ones = torch.ones_like(self.weights)
+        return ones.new_zeros(self.out_bits).index_add_(0, self.groups, ones)
+
+    def _set_frozen(self, value: bool) -> None:
+        self.frozen.fill_(value)
+        self._is_frozen = value
+
+    def _check_width(self, u: Tensor, name: str) -> None:
+        if u.ndim != 2 or u.shape[1] != self.in_bits:
+            raise ValueError(
+                f"{name} must have shape (B, {self.in_bits}), got {tuple(u.shape)}"
+            )
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        super()._load_from_state_dict(*args)
+        self._is_frozen = bool(self.frozen)
+
+    def extra_repr(self) -> str:
+        """Show sizes and phase in print(model)."""
+        return (
+            f"{self.in_bits} -> {self.target_bits}, {self.phase}, scorer={self.scorer!r}, "
+            f"max_group={self.max_group}"
+        )

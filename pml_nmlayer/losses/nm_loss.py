@@ -1,0 +1,77 @@
+"""Let a hash head see every batch that a loss sees."""
+
+from typing import Any
+
+from pytorch_metric_learning.losses import BaseMetricLossFunction
+from torch import Tensor, nn
+
+
+class NMLoss(BaseMetricLossFunction):
+    r"""Any PML loss, unchanged, while the head's redundancy graph learns.
+
+    Formula:  head.observe(embeddings, labels) in training mode, then
+              L = loss(embeddings, labels, indices_tuple, ref_emb, ref_labels).
+
+    Args:
+        loss: a PML loss, one of this package, or any module called as
+            loss(embeddings, labels, ...), such as PML's CrossBatchMemory.
+        head: an object with `observe(embeddings, labels)`, such as `ProgressiveHead`. It is
+            not registered as a submodule: its parameters and state belong to the model.
+
+    Shapes:   those of the loss.
+    Returns:  the value of the loss.
+    Raises:   TypeError: the loss is not callable or the head has no `observe`.
+    Source:   this package.  Differs: reducer, regularizer and statistics are those of the
+              wrapped loss; NMLoss takes none of its own.
+
+    Example:
+        >>> import torch
+        >>> from pytorch_metric_learning.losses import SupConLoss
+        >>> from pml_nmlayer.layers import ProgressiveHead
+        >>> head = ProgressiveHead(16, bits=(8, 4))
+        >>> loss = NMLoss(SupConLoss(), head)
+        >>> labels = torch.arange(6) % 3
+        >>> loss(head(torch.randn(6, 16)), labels).requires_grad
+        True
+        >>> head.layers[0].graph.items.item()
+        6.0
+    """
+
+    def __init__(self, loss: nn.Module, head: Any) -> None:
+        super().__init__()
+        if not callable(loss):
+            raise TypeError(f"loss must be callable, got {loss!r}")
+        if not callable(getattr(head, "observe", None)):
+            raise TypeError(
+                "head must have observe(embeddings, labels), such as ProgressiveHead; got "
+                f"{type(head).__name__} (pass the head itself, not a wrapper around it)"
+            )
+        self.loss = loss
+        self._head = (head,)  # in a tuple, so that it is not registered as a submodule
+
+    @property
+    def head(self) -> Any:
+        """The head that observes."""
+        return self._head[0]
+
+    def forward(
+        self,
+        embeddings: Tensor,
+        labels: Tensor | None = None,
+        indices_tuple: tuple[Tensor, ...] | None = None,
+        ref_emb: Tensor | None = None,
+        ref_labels: Tensor | None = None,
+    ) -> Tensor:
+        """Observe, then return the loss."""
+        if self.training and getattr(self.head, "training", True):
+            self.head.observe(embeddings.detach(), labels)
+        if ref_emb is None:
+            # Wrappers such as MultipleLosses take no reference set.
+            return self.loss(embeddings, labels, indices_tuple)
+        return self.loss(embeddings, labels, indices_tuple, ref_emb, ref_labels)
+
+    def sub_loss_names(self) -> list[str]:
+        """Names of the wrapped loss."""
+        # PML asks for them while it builds its part of this object, before there is a loss.
+        names = getattr(getattr(self, "loss", None), "sub_loss_names", None)
+        return ["loss"] if names is None else names()

@@ -1,0 +1,271 @@
+"""The graph of redundancy between bits, and how a graph becomes groups of bits."""
+
+import torch
+from torch import Tensor, nn
+
+
+class RedundancyGraph(nn.Module):
+    r"""Running statistics of K bits: how they correlate and what each is worth.
+
+    Formula:  m = E[b], S = E[b bᵀ] over the codes seen; correlation
+              ρ_ij = (S_ij - m_i m_j) / sqrt((1 - m_i²)(1 - m_j²)), ρ_ii = 0;
+              v = E[importance], A = E[redundancy] of what a scorer measured.
+              E is the mean over all items until `memory` of them were seen; from then on a
+              batch of B items counts B / (memory + B), and older ones decay.
+
+    Args:
+        bits: K.
+        memory: number of items after which old ones start to be forgotten.
+
+    Shapes:   all buffers keep their shapes for life: mean, importance (K,), moment,
+              redundancy (K, K), and scalar counts.
+    Raises:   ValueError: bits or memory < 1.
+    Source:   Fu et al., IJCAI 2019, arXiv:1809.02302 (a graph learned from mini-batches).
+              Differs: the statistics are moments, so the graph of many small batches is the
+              graph of their union.
+    """
+
+    mean: Tensor
+    moment: Tensor
+    importance: Tensor
+    redundancy: Tensor
+    items: Tensor
+    scored_items: Tensor
+    skipped_batches: Tensor
+
+    def __init__(self, bits: int, memory: int = 10_000) -> None:
+        super().__init__()
+        if bits < 1 or memory < 1:
+            raise ValueError(
+                f"bits and memory must be at least 1, got bits={bits}, memory={memory}"
+            )
+        self.bits = bits
+        self.memory = memory
+        self.register_buffer("mean", torch.zeros(bits))
+        self.register_buffer("moment", torch.zeros(bits, bits))
+        self.register_buffer("importance", torch.zeros(bits))
+        self.register_buffer("redundancy", torch.zeros(bits, bits))
+        self.register_buffer("items", torch.zeros(()))
+        self.register_buffer("scored_items", torch.zeros(()))
+        self.register_buffer("skipped_batches", torch.zeros((), dtype=torch.int64))
+
+    @torch.no_grad()
+    def update(
+        self,
+        codes: Tensor,
+        importance: Tensor | None = None,
+        redundancy: Tensor | None = None,
+        scored: Tensor | None = None,
+        valid: Tensor | None = None,
+    ) -> None:
+        """Take in one batch, without synchronising with the device.
+
+        Args:
+            codes: (B, K) of -1 and +1.
+            importance: (K,) measured on this batch, or None.
+            redundancy: (K, K) measured on this batch, or None.
+            scored: number of items that `importance` and `redundancy` rest on, 0-d;
+                None for all B.
+            valid: 0-d bool; False skips the batch and counts it as skipped.
+        """
+        codes = codes.to(self.mean)
+        count = torch.full_like(self.items, len(codes))
+        valid = torch.ones_like(count, dtype=torch.bool) if valid is None else valid
+        scored = count if scored is None else scored.to(count)
+        self.skipped_batches += ~valid
+        count, scored = count * valid, scored * valid
+
+        rate = self._rate(self.items, count)
+        size = max(len(codes), 1)
+        self.mean.lerp_(codes.sum(0) / size, rate)
+        self.moment.lerp_(codes.T @ codes / size, rate)
+        if importance is None and redundancy is None:
+            return
+        rate = self._rate(self.scored_items, scored)
+        if importance is not None:
+            self.importance.lerp_(torch.nan_to_num(importance.to(self.mean)), rate)
+        if redundancy is not None:
+            self.redundancy.lerp_(torch.nan_to_num(redundancy.to(self.mean)), rate)
+
+    def _rate(self, total: Tensor, count: Tensor) -> Tensor:
+        """Weight of a batch in the running mean; advances the total."""
+        total += count
+        rate = count / total.clamp(min=1)
+        total.clamp_(max=self.memory)
+        return rate
+
+    def correlation(self) -> Tensor:
+        """Signed correlation (K, K) with zero diagonal; 0 for a bit that never flips."""
+        variance = 1 - self.mean.square()
+        scale = torch.where(variance > 1e-6, variance.clamp(min=1e-6).rsqrt(), 0.0)
+        covariance = self.moment - torch.outer(self.mean, self.mean)
+        rho = covariance * torch.outer(scale, scale)
+        return rho.clamp(-1, 1).fill_diagonal_(0)
+
+    def reset(self) -> None:
+        """Forget everything."""
+        for buffer in self.buffers():
+            buffer.zero_()
+
+    def extra_repr(self) -> str:
+        """Show the size in print(model)."""
+        return f"bits={self.bits}, memory={self.memory}"
+
+
+def partition(
+    edges: Tensor, out_bits: int, max_group: int, anchors: Tensor | None = None
+) -> Tensor:
+    r"""Cut K bits into groups along the strongest edges of a graph.
+
+    Edges are taken from the strongest on. One is admissible if it joins two groups that
+    together have at most `max_group` bits (and at most one anchor); it then merges them,
+    until `out_bits` groups are left. If no admissible edge is left before that, the bits of
+    the surplus groups (the smallest) move, one at a time, to the group with room to which
+    they have the strongest edge.
+
+    Args:
+        edges: symmetric strengths; -inf for a pair that must not be an edge.
+        out_bits: number of groups K'.
+        max_group: bound on a group's size.
+        anchors: marks bits of which no two may share a group.
+
+    Shapes:   edges (K, K), anchors (K,) bool -> groups (K,) int64 with values 0..K'-1,
+              numbered in the order of their first bits.
+    Returns:  the group of each bit. Ties between edges fall to the lower bit numbers.
+    Raises:   ValueError: K' not in 1..K, max_group too small for K' groups, NaN edges, or
+              more anchors than groups.
+    Source:   Fu et al., IJCAI 2019 (truncated graph).  Differs: the bound, and the rule for
+              when it blocks, are ours.
+
+    Example:
+        >>> edges = torch.tensor([[0., 3., 1.], [3., 0., 2.], [1., 2., 0.]])
+        >>> partition(edges, out_bits=2, max_group=2)
+        tensor([0, 0, 1])
+    """
+    bits = len(edges)
+    check_group_sizes(bits, out_bits, max_group)
+    if bool(edges.isnan().any()):
+        raise ValueError("edges hold NaN: the scorer measured nothing usable")
+    if anchors is not None and int(anchors.sum()) > out_bits:
+        raise ValueError(f"{int(anchors.sum())} anchors do not fit into {out_bits} groups")
+    device, edges = edges.device, edges.double().cpu()
+    fixed = [False] * bits if anchors is None else anchors.tolist()
+
+    # members[g] lists the bits of group g, or is empty once g was merged into another.
+    members = [[bit] for bit in range(bits)]
+    group = list(range(bits))
+    left = bits
+    rows, columns = torch.triu_indices(bits, bits, offset=1)
+    strengths = edges[rows, columns]
+    order = strengths.argsort(descending=True, stable=True)
+    for edge in order[strengths[order] > -torch.inf].tolist():
+        if left == out_bits:
+            break
+        g, other = sorted((group[rows[edge]], group[columns[edge]]))
+        together = members[g] + members[other]
+        if (
+            g == other
+            or len(together) > max_group
+            or sum(fixed[bit] for bit in together) > 1
+        ):
+            continue
+        for bit in members[other]:
+            group[bit] = g
+        members[g], members[other] = together, []
+        left -= 1
+    if left > out_bits:
+        _dissolve_surplus(edges, members, out_bits, max_group, fixed)
+
+    groups = torch.empty(bits, dtype=torch.int64)
+    for number, bits_of_group in enumerate(sorted(sorted(m) for m in members if m)):
+        groups[bits_of_group] = number
+    return groups.to(device)
+
+
+def _dissolve_surplus(
+    edges: Tensor,
+    members: list[list[int]],
+    out_bits: int,
+    max_group: int,
+    fixed: list[bool],
+) -> None:
+    def rank(g: int) -> tuple[bool, int]:
+        return any(fixed[bit] for bit in members[g]), len(members[g])
+
+    alive = [g for g in range(len(members)) if members[g]]
+    alive.sort(key=rank, reverse=True)  # groups with an anchor stay, then the largest
+    kept, surplus = alive[:out_bits], alive[out_bits:]
+    for g in surplus:
+        for bit in members[g]:
+            room = [other for other in kept if len(members[other]) < max_group]
+            strongest = [float(edges[bit, members[other]].max()) for other in room]
+            best = room[strongest.index(max(strongest))]
+            members[best].append(bit)
+        members[g] = []
+
+
+def check_group_sizes(bits: int, out_bits: int, max_group: int) -> None:
+    """Refuse sizes for which no grouping exists.
+
+    Args:
+        bits: K.
+        out_bits: K'.
+        max_group: bound on a group's size.
+
+    Raises:
+        ValueError: not 1 <= K' <= K, or K' groups of `max_group` bits cannot hold K.
+    """
+    if not 1 <= out_bits <= bits:
+        raise ValueError(f"out_bits must lie in 1..{bits}, got {out_bits}")
+    if out_bits * max_group < bits:
+        raise ValueError(
+            f"max_group={max_group} is too small: {out_bits} groups cannot hold {bits} "
+            f"bits; use at least {-(-bits // out_bits)}"
+        )
+
+
+def group_signs(correlation: Tensor, groups: Tensor) -> Tensor:
+    r"""Signs under which the bits of a group agree.
+
+    Formula:  s_i = sign ρ_{i,l}, s_l = +1, where l is the bit of the group with the largest
+              sum of |ρ| to the others (the lowest number among equals).
+
+    Args:
+        correlation: signed ρ with zero diagonal.
+        groups: group of each bit.
+
+    Shapes:   (K, K), (K,) -> (K,) of -1 and +1.
+    Returns:  +1 for the leading bit of each group; +1 where a correlation is 0.
+    Raises:   nothing.
+    Source:   this package (a bit may be the negation of another).  Differs: not in the
+              abstract of Fu et al.
+    """
+    same = groups[:, None] == groups[None, :]
+    total = (correlation.abs() * same).sum(1)
+    leads = torch.where(same, total[None, :], -1.0).argmax(1)
+    to_lead = correlation.gather(1, leads[:, None]).squeeze(1)
+    return torch.where(to_lead < 0, -1.0, 1.0)
+
+
+def gini(values: Tensor) -> float:
+    r"""Inequality of non-negative values: 0 if all are equal, towards 1 if one has all.
+
+    Formula:  G = sum over i, j of |v_i - v_j| / (2 K sum of v); negative values count as 0.
+
+    Args:
+        values: importances of bits.
+
+    Shapes:   (K,) -> float.
+    Returns:  value in [0, 1); 0 if no value is positive.
+    Raises:   nothing.
+    Source:   Gini 1912.  Differs: negative importances are clipped.
+
+    Example:
+        >>> gini(torch.tensor([0., 0., 0., 1.]))
+        0.75
+    """
+    v = values.double().clamp(min=0)
+    total = float(v.sum())
+    if total == 0:
+        return 0.0
+    return float((v[:, None] - v[None, :]).abs().sum()) / (2 * len(v) * total)
