@@ -78,7 +78,8 @@ class RedundancyGraph(nn.Module):
         rate = self._rate(self.items, count)
         size = max(len(codes), 1)
         self.mean.lerp_(codes.sum(0) / size, rate)
-        self.moment.lerp_(codes.T @ codes / size, rate)
+        with torch.autocast(codes.device.type, enabled=False):
+            self.moment.lerp_(codes.T @ codes / size, rate)
         if importance is None and redundancy is None:
             return
         rate = self._rate(self.scored_items, scored)

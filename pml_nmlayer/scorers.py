@@ -28,17 +28,18 @@ class Measurement(NamedTuple):
 
 
 class Scorer:
-    """Base of all scorers: nothing measured beyond correlation, equal weights.
+    """Base of all scorers: measures importance where it is used, and weighs groups.
 
     Args:
-        weighting: weights inside a group: "equal", or by "importance" (shifted so that the
-            least important bit of the code has almost none).
+        weighting: weights inside a group: "equal", or by "importance" (that of
+            `drop_one_importance`, shifted so that the least important bit of the code has
+            almost none).
 
     Raises:
         ValueError: an unknown weighting.
     """
 
-    needs_labels = False
+    ranks_bits = False  # whether `edges` uses importances, whatever the weighting
 
     def __init__(self, weighting: Weighting = "equal") -> None:
         if weighting not in ("equal", "importance"):
@@ -47,9 +48,18 @@ class Scorer:
             )
         self.weighting = weighting
 
+    @property
+    def needs_labels(self) -> bool:
+        """Whether `measure` must be given labels."""
+        return self.ranks_bits or self.weighting == "importance"
+
     def measure(self, codes: Tensor, labels: Tensor | None) -> Measurement:
         """Look at one batch of codes (B, K) of -1 and +1; no gradient, no device sync."""
-        return Measurement()
+        if not self.needs_labels:
+            return Measurement()
+        assert labels is not None
+        importance, scored = drop_one_importance(codes, labels)
+        return Measurement(importance=importance, scored=scored)
 
     def edges(self, graph: RedundancyGraph, out_bits: int) -> tuple[Tensor, Tensor | None]:
         """Return edge strengths (K, K) and the anchors (K,), or None without anchors."""
@@ -105,13 +115,7 @@ class DropOne(Scorer):
               measured by a likelihood in closed form.
     """
 
-    needs_labels = True
-
-    def measure(self, codes: Tensor, labels: Tensor | None) -> Measurement:
-        """Measure v on the pairs of this batch."""
-        assert labels is not None
-        importance, scored = drop_one_importance(codes, labels)
-        return Measurement(importance=importance, scored=scored)
+    ranks_bits = True
 
     def edges(self, graph: RedundancyGraph, out_bits: int) -> tuple[Tensor, Tensor | None]:
         """Strengths by difference of rank, so that the extremes meet first."""
@@ -119,7 +123,7 @@ class DropOne(Scorer):
         return (rank[:, None] - rank[None, :]).abs() / graph.bits, None
 
 
-class Complementary(DropOne):
+class Complementary(Scorer):
     r"""Let the most important bits lead, each joined by bits unlike itself.
 
     Formula:  anchors: the K' bits of largest v. A_ij = 1 - |ρ_ij| between an anchor and any
@@ -130,6 +134,8 @@ class Complementary(DropOne):
         weighting: "importance" (default) or "equal".
     """
 
+    ranks_bits = True
+
     def __init__(self, weighting: Weighting = "importance") -> None:
         super().__init__(weighting)
 
@@ -138,12 +144,14 @@ class Complementary(DropOne):
         return _anchored(1 - graph.correlation().abs(), graph, out_bits)
 
 
-class Prune(DropOne):
+class Prune(Scorer):
     r"""Control: keep the K' most important bits and drop the others.
 
     Formula:  as `Complementary`, but an anchor has all the weight of its group.
     Source:   ablation control.  Differs: not in Fu et al.
     """
+
+    ranks_bits = True
 
     def __init__(self) -> None:
         super().__init__("equal")
@@ -168,7 +176,7 @@ class Random(Scorer):
 
     Args:
         seed: of a generator of its own, so that all processes draw the same edges.
-        weighting: "equal" (default) or "importance" (which then stays 0: equal).
+        weighting: "equal" (default) or "importance".
     """
 
     def __init__(self, seed: int = 0, weighting: Weighting = "equal") -> None:
@@ -189,7 +197,7 @@ class FunctionScorer(Scorer):
         function: (codes (B, K) of -1 and +1, labels) -> redundancies (K, K).
     """
 
-    needs_labels = True
+    needs_labels = True  # type: ignore[assignment]
 
     def __init__(self, function: Callable[[Tensor, Tensor], Tensor]) -> None:
         super().__init__("equal")

@@ -1,0 +1,164 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pml_nmlayer.redundancy import RedundancyGraph, gini, group_signs, partition
+from tests import naive
+from tests.test_hamming import random_codes
+
+
+def fed(codes, batch=7, **kwargs):
+    graph = RedundancyGraph(codes.shape[1], **kwargs)
+    for part in codes.split(batch):
+        graph.update(part)
+    return graph
+
+
+def test_correlation_equals_loop():
+    codes = random_codes(40, 6)
+    expected = [
+        [0.0 if i == j else naive.correlation(codes.tolist(), i, j) for j in range(6)]
+        for i in range(6)
+    ]
+    torch.testing.assert_close(
+        fed(codes).correlation(), torch.tensor(expected), rtol=1e-5, atol=1e-6
+    )
+
+
+def test_batches_add_up_to_their_union():
+    codes = random_codes(40, 6)
+    torch.testing.assert_close(
+        fed(codes, batch=7).correlation(), fed(codes, batch=40).correlation()
+    )
+
+
+def test_correlation_knows_negations_and_constant_bits():
+    bit = random_codes(50, 1)
+    rho = fed(torch.cat([bit, -bit, torch.ones(50, 1)], 1)).correlation()
+    expected = torch.tensor([[0.0, -1, 0], [-1, 0, 0], [0, 0, 0]])
+    torch.testing.assert_close(rho, expected, rtol=0, atol=1e-5)
+
+
+def test_memory_forgets():
+    graph = RedundancyGraph(1, memory=10)
+    for _ in range(5):
+        graph.update(torch.ones(10, 1))
+    graph.update(-torch.ones(10, 1))
+    # 10 remembered items of +1 and 10 new ones of -1.
+    assert graph.mean.item() == pytest.approx(0)
+    assert graph.items.item() == 10
+
+
+def test_an_invalid_batch_is_skipped_and_counted():
+    graph = fed(random_codes(20, 4))
+    before = {name: value.clone() for name, value in graph.state_dict().items()}
+    bad = torch.full((4,), torch.nan)
+    graph.update(random_codes(5, 4), importance=bad, valid=torch.tensor(False))
+    assert graph.skipped_batches == 1
+    for name, value in graph.state_dict().items():
+        if name != "skipped_batches":
+            assert torch.equal(value, before[name]), name
+
+
+def test_importance_is_averaged_over_scored_items():
+    graph = RedundancyGraph(2)
+    one = torch.tensor([1.0, 0.0])
+    graph.update(random_codes(10, 2), one, scored=torch.tensor(10.0))
+    graph.update(random_codes(10, 2), 7 * one, scored=torch.tensor(0.0))
+    graph.update(random_codes(30, 2), 5 * one, scored=torch.tensor(30.0))
+    torch.testing.assert_close(graph.importance, torch.tensor([4.0, 0.0]))
+
+
+def test_reset_forgets_everything():
+    graph = fed(random_codes(20, 4))
+    graph.reset()
+    assert not any(buffer.any() for buffer in graph.buffers())
+
+
+@st.composite
+def problems(draw):
+    bits = draw(st.integers(2, 24))
+    out_bits = draw(st.integers(1, bits))
+    max_group = draw(st.integers(-(-bits // out_bits), bits))
+    edges = torch.rand(
+        bits, bits, generator=torch.Generator().manual_seed(draw(st.integers(0, 999)))
+    ).triu(1)
+    return edges + edges.T, out_bits, max_group
+
+
+@given(problems())
+def test_groups_partition_the_bits(problem):
+    edges, out_bits, max_group = problem
+    groups = partition(edges, out_bits, max_group)
+    assert groups.dtype == torch.int64
+    sizes = groups.bincount()
+    assert len(sizes) == out_bits
+    assert sizes.min() >= 1
+    assert sizes.max() <= max_group
+    firsts = [groups.tolist().index(g) for g in range(out_bits)]
+    assert firsts == sorted(firsts)
+
+
+@given(problems(), st.integers(0, 99))
+def test_no_group_has_two_anchors(problem, seed):
+    edges, out_bits, max_group = problem
+    chosen = torch.randperm(len(edges), generator=torch.Generator().manual_seed(seed))
+    anchors = torch.zeros(len(edges), dtype=torch.bool)
+    anchors[chosen[:out_bits]] = True
+    groups = partition(edges, out_bits, max_group, anchors)
+    assert sorted(groups[anchors].tolist()) == list(range(out_bits))
+    assert groups.bincount().max() <= max_group
+
+
+def test_the_strongest_edges_merge_first():
+    edges = torch.zeros(6, 6)
+    for i, j, strength in [(0, 5, 0.9), (1, 2, 0.8), (5, 1, 0.7), (3, 4, 0.6)]:
+        edges[i, j] = edges[j, i] = strength
+    # (5, 1) would make a group of four.
+    assert partition(edges, 3, max_group=3).tolist() == [0, 1, 1, 2, 2, 0]
+    assert partition(edges, 2, max_group=4).tolist() == [0, 0, 0, 1, 1, 0]
+
+
+def test_a_blocked_partition_dissolves_the_smallest_group():
+    edges = torch.zeros(6, 6)
+    for i, j, strength in [(0, 1, 0.9), (2, 3, 0.8), (4, 5, 0.7), (4, 1, 0.3), (5, 2, 0.2)]:
+        edges[i, j] = edges[j, i] = strength
+    # Three pairs, and no two of them fit into three places.
+    assert partition(edges, 2, max_group=3).tolist() == [0, 0, 1, 1, 0, 1]
+
+
+def test_signs_follow_the_leading_bit():
+    rho = torch.tensor(
+        [[0.0, -0.9, -0.2, 0.5], [-0.9, 0, 0.1, 0], [-0.2, 0.1, 0, 0], [0.5, 0, 0, 0]]
+    )
+    assert group_signs(rho, torch.tensor([0, 0, 0, 1])).tolist() == [1, -1, -1, 1]
+
+
+@given(st.lists(st.floats(0, 10), min_size=1, max_size=8))
+def test_gini_equals_loop(values):
+    total = sum(values)
+    pairs = sum(abs(a - b) for a in values for b in values)
+    expected = pairs / (2 * len(values) * total) if total else 0
+    value = gini(torch.tensor(values, dtype=torch.float64))
+    assert value == pytest.approx(expected, abs=1e-12)
+
+
+EDGES = torch.zeros(4, 4)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: RedundancyGraph(0), "bits=0"),
+        (lambda: RedundancyGraph(4, memory=0), "memory=0"),
+        (lambda: partition(EDGES, 5, 2), "must lie in 1..4, got 5"),
+        (lambda: partition(EDGES, 0, 2), "must lie in 1..4, got 0"),
+        (lambda: partition(EDGES, 1, 3), "use at least 4"),
+        (lambda: partition(EDGES * torch.nan, 2, 2), "NaN"),
+        (lambda: partition(EDGES, 2, 2, torch.ones(4, dtype=torch.bool)), "4 anchors"),
+    ],
+)
+def test_bad_input(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

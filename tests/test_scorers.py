@@ -1,0 +1,186 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from pml_nmlayer.redundancy import RedundancyGraph
+from pml_nmlayer.scorers import (
+    SCORERS,
+    Complementary,
+    Correlation,
+    DropOne,
+    FunctionScorer,
+    Random,
+    Scorer,
+    drop_one_importance,
+    make_scorer,
+)
+from tests import naive
+from tests.test_hamming import random_codes, random_labels
+
+
+def observed(scorer, codes, labels):
+    graph = RedundancyGraph(codes.shape[1])
+    seen = scorer.measure(codes, labels)
+    graph.update(codes, seen.importance, seen.redundancy, seen.scored)
+    return graph
+
+
+@pytest.mark.parametrize("kind", ["class ids", "multi-hot"])
+@given(seed=st.integers(0, 999))
+def test_drop_one_importance_equals_loop(kind, seed):
+    codes, labels = random_codes(7, 5, seed), random_labels(7, kind, seed)
+    v, items = drop_one_importance(codes, labels)
+    expected = naive.drop_one_importance(codes.tolist(), labels.tolist())
+    if expected is None:
+        assert items == 0
+        assert not v.any()
+    else:
+        assert items == 7
+        torch.testing.assert_close(v.tolist(), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("labels", [[0], [0, 0, 0], [0, 1, 2]])
+def test_nothing_is_learned_without_both_kinds_of_pairs(labels):
+    v, items = drop_one_importance(random_codes(len(labels), 4), torch.tensor(labels))
+    assert items == 0
+    assert not v.any()
+
+
+def test_the_informative_bit_is_the_important_one():
+    labels = torch.arange(40) % 2
+    codes = random_codes(40, 5)
+    codes[:, 3] = labels * 2.0 - 1
+    v, _ = drop_one_importance(codes, labels)
+    assert v.argmax() == 3
+    assert v[3] > 0
+
+
+@pytest.mark.parametrize("name", SCORERS)
+@given(seed=st.integers(0, 99), out_bits=st.integers(1, 7))
+def test_every_scorer_partitions_with_unit_weights(name, seed, out_bits):
+    codes, labels = random_codes(30, 8, seed), random_labels(30, "class ids", seed)
+    scorer = make_scorer(name)
+    graph = observed(scorer, codes, labels)
+    bound = -(-8 // out_bits)
+    groups, weights = scorer.group(graph, out_bits, bound)
+    assert groups.bincount(minlength=out_bits).min() >= 1
+    assert groups.bincount().max() <= bound
+    total = torch.zeros(out_bits).index_add_(0, groups, weights.abs())
+    torch.testing.assert_close(total, torch.ones(out_bits))
+
+
+def test_correlation_merges_a_bit_with_its_negation():
+    a, b = random_codes(60, 1, 1), random_codes(60, 1, 2)
+    codes = torch.cat([a, b, -a, b], 1)
+    scorer = Correlation()
+    groups, weights = scorer.group(observed(scorer, codes, None), 2, 2)
+    assert groups.tolist() == [0, 1, 0, 1]
+    assert weights.tolist() == [0.5, 0.5, -0.5, 0.5]
+
+
+def graph_with_importance(v):
+    graph = RedundancyGraph(len(v))
+    graph.importance.copy_(torch.tensor(v))
+    return graph
+
+
+def test_drop_one_joins_the_extremes():
+    groups, _ = DropOne().group(graph_with_importance([0.4, 0.1, 0.9, 0.2]), 2, 2)
+    assert groups.tolist() == [0, 1, 1, 0]  # 0.9 with 0.1, 0.4 with 0.2
+
+
+def test_complementary_anchors_take_what_is_unlike_them():
+    a, b = random_codes(200, 1, 1), random_codes(200, 1, 2)
+    codes = torch.cat([a, b, a, b], 1)
+    graph = RedundancyGraph(4)
+    graph.update(codes, torch.tensor([0.9, 0.8, 0.1, 0.3]))
+    groups, weights = Complementary().group(graph, 2, 2)
+    assert groups.tolist() == [0, 1, 1, 0]
+    assert weights[0].abs() > weights[3].abs()
+    assert weights[1].abs() > 0.99
+
+
+def test_prune_keeps_the_most_important_bits_alone():
+    graph = graph_with_importance([0.4, 0.1, 0.9, 0.2])
+    _, weights = make_scorer("prune").group(graph, 2, 2)
+    assert weights.tolist() == [1, 0, 1, 0]
+
+
+def test_random_depends_on_the_seed_alone():
+    graph = RedundancyGraph(12)
+    first = Random(seed=1).group(graph, 6, 2)[0]
+    torch.rand(3)
+    assert torch.equal(Random(seed=1).group(graph, 6, 2)[0], first)
+    assert not torch.equal(Random(seed=2).group(graph, 6, 2)[0], first)
+
+
+def test_importance_weights_without_importance_are_equal():
+    graph = RedundancyGraph(4)
+    _, weights = Random(weighting="importance").group(graph, 2, 2)
+    torch.testing.assert_close(weights.abs(), torch.full((4,), 0.5))
+
+
+def test_importance_is_measured_where_it_is_used():
+    codes, labels = random_codes(20, 4), random_labels(20, "class ids")
+    for scorer, used in [
+        (Correlation(), False),
+        (Correlation("importance"), True),
+        (DropOne(), True),
+        (make_scorer("prune"), True),
+        (Random(), False),
+    ]:
+        assert scorer.needs_labels == used
+        measured = scorer.measure(codes, labels).importance is not None
+        assert measured == used
+
+
+def test_a_function_is_a_scorer():
+    def likes_neighbours(codes, labels):
+        i = torch.arange(codes.shape[1])
+        return -(i[:, None] - i[None, :]).abs().float()
+
+    scorer = make_scorer(likes_neighbours)
+    graph = observed(scorer, random_codes(9, 4), random_labels(9, "class ids"))
+    assert scorer.group(graph, 2, 2)[0].tolist() == [0, 0, 1, 1]
+
+
+def test_a_subclass_is_a_scorer():
+    class First(Scorer):
+        def edges(self, graph, out_bits):
+            return torch.ones_like(graph.moment), None
+
+    scorer = First()
+    assert make_scorer(scorer) is scorer
+    assert scorer.group(RedundancyGraph(4), 2, 3)[0].tolist() == [0, 0, 0, 1]
+
+
+def test_scorers_do_not_wait_for_a_device():
+    # Fake tensors have no data: any .item(), bool() or boolean index would raise.
+    with FakeTensorMode():
+        codes, labels = torch.ones(8, 6), torch.ones(8, dtype=torch.long)
+        graph = RedundancyGraph(6)
+        for name in SCORERS:
+            seen = make_scorer(name).measure(codes, labels)
+            valid = torch.isfinite(codes).all()
+            graph.update(codes, seen.importance, seen.redundancy, seen.scored, valid)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: make_scorer("corelation"), ValueError, "must be one of correlation, drop"),
+        (lambda: make_scorer(3), TypeError, "name, a Scorer object or a function"),
+        (lambda: make_scorer(Correlation), TypeError, "a Scorer object"),
+        (lambda: Correlation(weighting="best"), ValueError, "weighting must be"),
+        (
+            lambda: FunctionScorer(lambda c, y: c).measure(torch.ones(2, 3), torch.ones(2)),
+            ValueError,
+            r"must return shape \(3, 3\)",
+        ),
+    ],
+)
+def test_bad_input(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
