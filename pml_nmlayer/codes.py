@@ -26,7 +26,11 @@ def check_codes(codes: Tensor, name: str = "codes") -> None:
 
 
 def raw_sign(u: Tensor) -> Tensor:
-    """Sign with sign(0) = +1, unchecked, for use inside training steps (NaN -> -1)."""
+    """Sign with sign(0) = +1, unchecked, for use inside training steps (NaN -> -1).
+
+    Args:
+        u: real outputs, any shape.
+    """
     return torch.where(u >= 0, 1.0, -1.0).to(u.dtype)
 
 

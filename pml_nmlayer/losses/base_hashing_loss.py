@@ -123,9 +123,9 @@ def pair_weights(similar: Tensor, dissimilar: Tensor, balanced: bool) -> Tensor:
         dissimilar: (B, R) mask.
         balanced: weigh the two kinds of pairs equally.
 
-    Returns:
-        (B, R), 0 outside the masks; all 0 without any valid pair, which makes a loss 0.
-        With one kind of pairs only, balanced weights sum to one half.
+    Returns:  (B, R), 0 outside the masks; all 0 without any valid pair, which makes a loss
+              0. With one kind of pairs only, balanced weights sum to one half.
+    Source:   this package.  Differs: HashNet weighs by S / S1 and S / S0, twice as much.
     """
     if balanced:
         return 0.5 * (
@@ -158,5 +158,7 @@ def weighted_pairs(losses: Tensor, weights: Tensor) -> dict[str, Any]:
     Args:
         losses: (B, R) loss of each pair.
         weights: (B, R) from `pair_weights`.
+
+    Source:   this package.  Differs: PML emits a value a pair, and reduces by kind.
     """
     return per_anchor(len(losses) * (weights * losses).sum(1))

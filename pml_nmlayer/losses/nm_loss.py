@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from pytorch_metric_learning.losses import BaseMetricLossFunction
 from torch import Tensor, nn
 
@@ -9,8 +10,10 @@ from torch import Tensor, nn
 class NMLoss(BaseMetricLossFunction):
     r"""Any PML loss, unchanged, while the head's redundancy graph learns.
 
-    Formula:  head.observe(embeddings, labels) in training mode, then
+    Formula:  head.observe(embeddings, labels), then
               L = loss(embeddings, labels, indices_tuple, ref_emb, ref_labels).
+              Nothing is observed in eval mode of this module or under torch.no_grad(), so
+              that a validation loss leaves no trace in the graph.
 
     Args:
         loss: a PML loss, one of this package, or any module called as
@@ -47,12 +50,14 @@ class NMLoss(BaseMetricLossFunction):
                 f"{type(head).__name__} (pass the head itself, not a wrapper around it)"
             )
         self.loss = loss
-        self._head = (head,)  # in a tuple, so that it is not registered as a submodule
+        # Only the method is kept. The head as an attribute would become a submodule, and
+        # even hidden in a tuple PML's record keeper would walk through it and log it.
+        self._observe = head.observe
 
     @property
     def head(self) -> Any:
         """The head that observes."""
-        return self._head[0]
+        return self._observe.__self__
 
     def forward(
         self,
@@ -63,8 +68,8 @@ class NMLoss(BaseMetricLossFunction):
         ref_labels: Tensor | None = None,
     ) -> Tensor:
         """Observe, then return the loss."""
-        if self.training and getattr(self.head, "training", True):
-            self.head.observe(embeddings.detach(), labels)
+        if self.training and torch.is_grad_enabled():
+            self._observe(embeddings.detach(), labels)
         if ref_emb is None:
             # Wrappers such as MultipleLosses take no reference set.
             return self.loss(embeddings, labels, indices_tuple)

@@ -51,14 +51,16 @@ def test_pairs_and_reference_sets_reach_the_loss():
     )
 
 
-def test_nothing_is_observed_in_eval_mode():
+def test_nothing_is_observed_in_validation():
     h = head()
     loss = NMLoss(losses.SupConLoss(), h)
     loss.eval()(torch.randn(24, 12), LABELS)
     loss.train()
-    h.eval()
-    loss(torch.randn(24, 12), LABELS)
+    with torch.no_grad():
+        loss(torch.randn(24, 12), LABELS)
     assert h.layers[0].graph.items == 0
+    loss(torch.randn(24, 12), LABELS)
+    assert h.layers[0].graph.items == 24
 
 
 def test_multi_hot_labels_reach_a_loss_that_takes_them():
