@@ -197,7 +197,7 @@ class FunctionScorer(Scorer):
         function: (codes (B, K) of -1 and +1, labels) -> redundancies (K, K).
     """
 
-    needs_labels = True  # type: ignore[assignment]
+    needs_labels = True
 
     def __init__(self, function: Callable[[Tensor, Tensor], Tensor]) -> None:
         super().__init__("equal")
