@@ -13,14 +13,16 @@ PACKAGE = Path(__file__).parent.parent / "pml_nmlayer"
 LAYERS = [
     ["codes"],
     ["similarity"],
+    ["label_sets"],
     ["hamming"],
     ["ranking"],
     ["codebooks"],
     ["redundancy"],
     ["scorers"],
     ["layers", "distances", "regularizers"],
-    ["losses", "samplers"],
-    ["multilabel", "hooks", "evaluation", "retrieval"],
+    ["losses", "miners", "samplers"],
+    ["hooks", "evaluation", "retrieval"],
+    ["multilabel"],
     ["plots"],
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

@@ -1,0 +1,3 @@
+"""Miners with PML's conventions."""
+
+from .multilabel_miner import MultiLabelMiner as MultiLabelMiner

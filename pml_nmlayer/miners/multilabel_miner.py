@@ -1,0 +1,62 @@
+"""Any PML miner that works on pairs, on multi-hot labels."""
+
+from typing import Any
+
+from pytorch_metric_learning.miners import BaseMiner
+from pytorch_metric_learning.utils import loss_and_miner_utils as lmu
+from torch import Tensor
+
+from ..label_sets import LabelSets, as_label_sets, check_miner
+
+
+class MultiLabelMiner(BaseMiner):
+    r"""Run a PML miner on multi-hot labels: similar means at least one shared label.
+
+    Formula:  pairs of Y = positive {(i, j): Y_i ∩ Y_j ≠ ∅, i ≠ j}, negative all others
+              with i ≠ j; the miner chooses among them, or all are returned.
+
+    Args:
+        miner: a PML miner that works on all pairs or triplets; None returns all pairs.
+        kwargs: PML's `collect_stats`.
+
+    Shapes:   embeddings (B, K), labels multi-hot (B, C) or class ids (B,), and likewise
+              ref_emb (R, K), ref_labels; -> what the miner returns.
+    Raises:   ValueError: a miner that goes through the classes one by one.
+    Source:   pytorch-metric-learning, BaseMiner.  Differs: PML refuses 2-D labels.
+
+    PML's trainers take it as `tuple_miner`, and DistributedMinerWrapper takes it too. With
+    efficient=True there, an item without labels meets its own copy as a negative: give
+    such items a label of their own, or leave them out.
+
+    Example:
+        >>> import torch
+        >>> rows = torch.tensor([[1, 1, 0], [0, 1, 0], [0, 0, 1]])
+        >>> anchors, positives, _, _ = MultiLabelMiner()(torch.randn(3, 8), rows)
+        >>> list(zip(anchors.tolist(), positives.tolist()))
+        [(0, 1), (1, 0)]
+    """
+
+    def __init__(self, miner: BaseMiner | None = None, **kwargs: Any) -> None:
+        check_miner(miner)
+        super().__init__(**kwargs)
+        self.miner = miner
+
+    def forward(
+        self,
+        embeddings: Tensor,
+        labels: Tensor | LabelSets,
+        ref_emb: Tensor | None = None,
+        ref_labels: Tensor | LabelSets | None = None,
+    ) -> tuple[Tensor, ...]:
+        """Mine one batch; arguments as in every PML miner."""
+        return super().forward(
+            embeddings, as_label_sets(labels), ref_emb, as_label_sets(ref_labels)
+        )
+
+    def mine(
+        self, embeddings: Tensor, labels: Any, ref_emb: Tensor, ref_labels: Any
+    ) -> tuple[Tensor, ...]:
+        """Choose among the pairs."""
+        if self.miner is None:
+            return lmu.get_all_pairs_indices(labels, ref_labels)
+        return self.miner(embeddings, labels, ref_emb, ref_labels)
