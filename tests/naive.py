@@ -207,3 +207,400 @@ def multilabel_pairs(y, ref=None):
 def multilabel_triplets(y, ref=None):
     pos, neg = multilabel_pairs(y, ref)
     return [(i, j, k) for i, j in pos for i2, k in neg if i == i2]
+
+
+# --- class-wise losses: W, centres and rows are lists of lists -----------------------
+
+
+def classwise_members(y):
+    """Class ids, or multi-hot rows -> the classes of one item."""
+    return [c for c, bit in enumerate(y) if bit] if isinstance(y, list) else [y]
+
+
+def classwise_soft_ce(logits, members):
+    """Cross-entropy to equally likely targets; 0 without any."""
+    top = max(logits)
+    log_sum = top + math.log(sum(math.exp(z - top) for z in logits))
+    return sum(log_sum - logits[c] for c in members) / max(len(members), 1)
+
+
+def greedyhash(u, y, W, quantization_weight):
+    ce = [
+        classwise_soft_ce(
+            [dot(w, [sign(x) for x in row]) for w in W], classwise_members(yi)
+        )
+        for row, yi in zip(u, y, strict=True)
+    ]
+    cubes = [abs(abs(x) - 1) ** 3 for row in u for x in row]
+    return sum(ce) / len(ce) + quantization_weight * sum(cubes) / len(cubes)
+
+
+def greedyhash_code_gradient(u, y, W):
+    """Slope of the mean cross-entropy in the code b, which the output u receives."""
+    slopes = []
+    for row, yi in zip(u, y, strict=True):
+        logits = [dot(w, [sign(x) for x in row]) for w in W]
+        total, members = sum(math.exp(z) for z in logits), classwise_members(yi)
+        excess = [
+            (math.exp(z) / total - (c in members) / len(members)) if members else 0.0
+            for c, z in enumerate(logits)
+        ]
+        slopes.append(
+            [sum(e * w[k] for e, w in zip(excess, W, strict=True)) for k in range(len(row))]
+        )
+    return [[s / len(u) for s in row] for row in slopes]
+
+
+def csq_centre(members, centres, tie_bits):
+    code = []
+    for k, tie in enumerate(tie_bits):
+        total = sum(centres[c][k] for c in members)
+        code.append(tie if total == 0 else math.copysign(1.0, total))
+    return code
+
+
+def csq(u, y, centres, tie_bits, quantization_weight):
+    bce, log_cosh = [], []
+    for row, yi in zip(u, y, strict=True):
+        members = classwise_members(yi)
+        for x, c in zip(row, csq_centre(members, centres, tie_bits), strict=True):
+            h, target = 0.5 * (math.tanh(x) + 1), 0.5 * (c + 1)
+            cost = -(target * math.log(h) + (1 - target) * math.log(1 - h))
+            bce.append(cost if members else 0.0)
+            log_cosh.append(math.log(math.cosh(abs(2 * h - 1) - 1)))
+    return sum(bce) / len(bce) + quantization_weight * sum(log_cosh) / len(log_cosh)
+
+
+def orthohash(u, y, centres, margin_type, scale, margin):
+    losses = []
+    for row, yi in zip(u, y, strict=True):
+        members, logits = classwise_members(yi), []
+        for c, o in enumerate(centres):
+            cosine = dot(row, o) / math.sqrt(dot(row, row) * dot(o, o))
+            angle = math.acos(max(-1.0, min(1.0, cosine)))
+            m = margin if c in members else 0.0
+            if margin_type == "cosine":
+                logits.append(scale * (cosine - m))
+            elif angle + m <= math.pi:
+                logits.append(scale * math.cos(angle + m))
+            else:
+                logits.append(scale * (cosine - m * math.sin(m)))
+        losses.append(classwise_soft_ce(logits, members))
+    return sum(losses) / len(losses)
+
+
+def dpn(u, y, centres, margin, sum_bits):
+    losses = []
+    for row, yi in zip(u, y, strict=True):
+        members = classwise_members(yi)
+        hinges = [
+            max(0.0, margin - x * t)
+            for c in members
+            for x, t in zip(row, centres[c], strict=True)
+        ]
+        losses.append(sum(hinges) / max(len(members), 1) / (1 if sum_bits else len(row)))
+    return sum(losses) / len(losses)
+
+
+def jmlh(u, y, W, bias, kl_weight, sum_bits):
+    """Evaluation mode: the code is sign u."""
+    ce, kl = [], 0.0
+    for row, yi in zip(u, y, strict=True):
+        code = [sign(x) for x in row]
+        logits = [dot(w, code) + a for w, a in zip(W, bias, strict=True)]
+        ce.append(classwise_soft_ce(logits, classwise_members(yi)))
+        for x in row:
+            p = 1 / (1 + math.exp(-x))
+            kl += p * math.log(2 * p) + (1 - p) * math.log(2 * (1 - p))
+    count = len(u) if sum_bits else len(u) * len(u[0])
+    return sum(ce) / len(ce) + kl_weight * kl / count
+
+
+def dsdh(u, y, W, class_weight, ridge_weight, quantization_weight, balanced):
+    errors = []
+    for row, yi in zip(u, y, strict=True):
+        members, code = classwise_members(yi), [sign(x) for x in row]
+        errors.append(sum(((c in members) - dot(w, code)) ** 2 for c, w in enumerate(W)))
+    squares = [(x - sign(x)) ** 2 for row in u for x in row]
+    return (
+        dpsh(u, y, 0.0, balanced)
+        + class_weight * sum(errors) / len(errors)
+        + ridge_weight * sum(a * a for w in W for a in w)
+        + quantization_weight * sum(squares) / len(squares)
+    )
+
+
+def bi_half(u):
+    """Columns one by one: the larger half is +1, of equal values the first rows."""
+    codes = [[-1.0] * len(u[0]) for _ in u]
+    for k in range(len(u[0])):
+        order = sorted(range(len(u)), key=lambda i, k=k: (-u[i][k], i))
+        for i in order[: len(u) // 2]:
+            codes[i][k] = 1.0
+    return codes
+
+
+def codebook_best_distance(chosen, bits):
+    """Largest possible distance of one more code to the closest chosen one."""
+    best = 0
+    for word in range(2**bits):
+        code = [1.0 if word >> k & 1 else -1.0 for k in range(bits)]
+        nearest = min(sum(a != b for a, b in zip(code, c, strict=True)) for c in chosen)
+        best = max(best, nearest)
+    return best
+
+
+def codebook_sylvester(bits):
+    """H[i][j] = -1 to the number of common ones of i and j in binary."""
+    return [[(-1.0) ** bin(i & j).count("1") for j in range(bits)] for i in range(bits)]
+
+
+def pair_loss_jaccard(y, z):
+    """Class ids: equality. Multi-hot rows: shared labels over labels of either."""
+    if not isinstance(y, list):
+        return 1.0 if y == z else 0.0
+    both = sum(1 for a, b in zip(y, z, strict=True) if a and b)
+    either = sum(1 for a, b in zip(y, z, strict=True) if a or b)
+    return both / either if either else 0.0
+
+
+def pair_loss_mean(y, pair_loss, balanced):
+    """Mean of pair_loss(i, j, is_similar) over i != j, plain or half and half."""
+    pos, neg = [], []
+    for i in range(len(y)):
+        for j in range(len(y)):
+            if i != j:
+                s = similar(y[i], y[j])
+                (pos if s else neg).append(pair_loss(i, j, s))
+    if balanced:
+        return 0.5 * (sum(pos) / max(len(pos), 1) + sum(neg) / max(len(neg), 1))
+    return sum(pos + neg) / max(len(pos + neg), 1)
+
+
+def dsh(u, y, margin, quantization_weight, balanced, sum_bits):
+    bits = len(u[0])
+
+    def pair_loss(i, j, s):
+        d = sum((a - b) ** 2 for a, b in zip(u[i], u[j], strict=True)) / bits
+        return 0.5 * (d if s else max(0.0, margin - d))
+
+    pull = sum(abs(abs(x) - 1) for row in u for x in row) / (len(u) * bits)
+    loss = pair_loss_mean(y, pair_loss, balanced) + quantization_weight * pull
+    return bits * loss if sum_bits else loss
+
+
+def dhn(u, y, quantization_weight, balanced, graded):
+    def pair_loss(i, j, s):
+        theta = 0.5 * dot(u[i], u[j])
+        target = pair_loss_jaccard(y[i], y[j]) if graded else float(s)
+        return softplus(theta) - target * theta
+
+    pull = [math.log(math.cosh(abs(x) - 1)) for row in u for x in row]
+    return pair_loss_mean(y, pair_loss, balanced) + (
+        quantization_weight * sum(pull) / len(pull)
+    )
+
+
+def hashnet(u, y, alpha, beta, balanced, graded):
+    bits = len(u[0])
+    h = [[math.tanh(beta * x) for x in row] for row in u]
+
+    def pair_loss(i, j, s):
+        theta = alpha * dot(h[i], h[j]) / bits
+        weight = pair_loss_jaccard(y[i], y[j]) if graded and s else 1.0
+        return weight * (softplus(theta) - float(s) * theta)
+
+    return pair_loss_mean(y, pair_loss, balanced)
+
+
+def dtsh(u, y, margin, quantization_weight):
+    bits, by_anchor = len(u[0]), []
+    for i in range(len(u)):
+        terms = []
+        for p in range(len(u)):
+            for n in range(len(u)):
+                if p != i and similar(y[i], y[p]) and n != i and not similar(y[i], y[n]):
+                    nearer = 0.5 * dot(u[i], u[p]) - 0.5 * dot(u[i], u[n])
+                    terms.append(softplus(margin * bits - nearer))
+        if terms:
+            by_anchor.append(sum(terms) / len(terms))
+    if not by_anchor:
+        return 0.0
+    pull = [(x - sign(x)) ** 2 for row in u for x in row]
+    return sum(by_anchor) / len(by_anchor) + quantization_weight * sum(pull) / len(pull)
+
+
+def dfh_solve(matrix, right):
+    """Gaussian elimination with pivoting: matrix x = right, lists of lists and a list."""
+    rows = [[*row, r] for row, r in zip(matrix, right, strict=True)]
+    for k in range(len(rows)):
+        best = max(range(k, len(rows)), key=lambda i: abs(rows[i][k]))
+        rows[k], rows[best] = rows[best], rows[k]
+        for i in range(k + 1, len(rows)):
+            factor = rows[i][k] / rows[k][k]
+            rows[i] = [a - factor * b for a, b in zip(rows[i], rows[k], strict=True)]
+    x = [0.0] * len(rows)
+    for k in reversed(range(len(rows))):
+        known = sum(rows[k][j] * x[j] for j in range(k + 1, len(rows)))
+        x[k] = (rows[k][-1] - known) / rows[k][k]
+    return x
+
+
+def dfh_codes(u, y, center_weight, separation_weight):
+    """Target codes b, from the normal equations of the classes in the batch."""
+    if isinstance(y[0], list):
+        present = [c for c in range(len(y[0])) if any(row[c] for row in y)]
+        share = [[row[c] / max(sum(row), 1) for c in present] for row in y]
+    else:
+        present = sorted(set(y))
+        share = [[1.0 if row == c else 0.0 for c in present] for row in y]
+    classes, items, bits = range(len(present)), range(len(u)), len(u[0])
+    gram = [
+        [
+            sum(share[i][a] * share[i][b] for i in items)
+            + separation_weight
+            + (0.01 if a == b else 0.0)
+            for b in classes
+        ]
+        for a in classes
+    ]
+    codes = [[0.0] * bits for _ in items]
+    for k in range(bits):
+        cut = [min(1.0, max(-1.0, u[i][k])) for i in items]
+        right = [sum(share[i][a] * cut[i] for i in items) for a in classes]
+        centers = [sign(v) for v in dfh_solve(gram, right)] if present else []
+        for i in items:
+            pull = sum(share[i][a] * centers[a] for a in classes)
+            codes[i][k] = sign(center_weight * pull + u[i][k])
+    return codes
+
+
+def dfh(u, y, margin, weights, balanced, graded):
+    """Weights: quantization, center, separation."""
+    quantization_weight, center_weight, separation_weight = weights
+    m = margin * len(u[0])
+
+    def pair_loss(i, j, s):
+        theta = 0.5 * dot(u[i], u[j])
+        target = pair_loss_jaccard(y[i], y[j]) if graded else float(s)
+        return target * softplus(m - theta) + (1 - target) * softplus(m + theta)
+
+    codes = dfh_codes(u, y, center_weight, separation_weight)
+    pull = [
+        (x - b) ** 2
+        for row, code in zip(u, codes, strict=True)
+        for x, b in zip(row, code, strict=True)
+    ]
+    return pair_loss_mean(y, pair_loss, balanced) + (
+        quantization_weight * sum(pull) / len(pull)
+    )
+
+
+def soft_histogram_code(row, sharpness, keep_codes):
+    if not keep_codes:
+        return [math.tanh(sharpness * x) for x in row]
+    scale = math.tanh(sharpness)
+    return [
+        math.tanh(sharpness * x) / scale if abs(x) < 1 else math.copysign(1.0, x)
+        for x in row
+    ]
+
+
+def soft_histogram(u, y, i, bins, sharpness, keep_codes):
+    """Anchor i: counts by bin of its similar and of its dissimilar items."""
+    bits = len(u[0])
+    width = bits / bins
+    counts = {True: [0.0] * (bins + 1), False: [0.0] * (bins + 1)}
+    mine = soft_histogram_code(u[i], sharpness, keep_codes)
+    for j in range(len(u)):
+        if j == i:
+            continue
+        theirs = soft_histogram_code(u[j], sharpness, keep_codes)
+        distance = min(float(bits), max(0.0, 0.5 * (bits - dot(mine, theirs))))
+        for c in range(bins + 1):
+            counts[similar(y[i], y[j])][c] += max(0, 1 - abs(distance - c * width) / width)
+    return counts[True], counts[False]
+
+
+def mihash(u, y, bins, sharpness, keep_codes):
+    """Entropies of the distance, H(D) - H(D | S), in bits."""
+
+    def entropy(counts):
+        n = sum(counts)
+        return -sum(c / n * math.log2(c / n) for c in counts if c > 0)
+
+    information = []
+    for i in range(len(u)):
+        pos, neg = soft_histogram(u, y, i, bins, sharpness, keep_codes)
+        n_pos = sum(1 for j in range(len(u)) if j != i and similar(y[i], y[j]))
+        n_neg = len(u) - 1 - n_pos
+        if n_pos and n_neg:
+            both = [a + b for a, b in zip(pos, neg, strict=True)]
+            share = n_pos / (n_pos + n_neg)
+            conditional = share * entropy(pos) + (1 - share) * entropy(neg)
+            information.append(entropy(both) - conditional)
+    return -sum(information) / max(len(information), 1)
+
+
+def tie_aware_ap_digamma(x):
+    """Shifted beyond 30 by the recurrence, then the asymptotic series."""
+    shift = 0.0
+    while x < 30:
+        shift -= 1 / x
+        x += 1
+    series = 1 / (12 * x**2) - 1 / (120 * x**4) + 1 / (252 * x**6) - 1 / (240 * x**8)
+    return shift + math.log(x) - 1 / (2 * x) - series
+
+
+def tie_aware_ap_of_bins(hits, items, simplified):
+    """One anchor: soft counts, nearest bin first -> AP."""
+    total = before = hits_before = 0.0
+    for h, n in zip(hits, items, strict=True):
+        if simplified:
+            total += h * (2 * hits_before + h + 1) / (2 * before + n + 1)
+        elif n > 0:
+            a = tie_aware_ap_digamma(before + n + 1) - tie_aware_ap_digamma(before + 1)
+            a /= n
+            # At n = 1 the fraction is 0 / 0: take the limit from beside it.
+            off = n - 1 if abs(n - 1) > 1e-5 else 1e-5
+            q = (1 - (before + 1) * a) / off
+            total += h * ((hits_before + 1) * a + (h - 1) * q)
+        before += n
+        hits_before += h
+    return total / hits_before
+
+
+def tie_aware_ap(u, y, bins, sharpness, keep_codes, simplified):
+    averages = []
+    for i in range(len(u)):
+        if any(similar(y[i], y[j]) for j in range(len(u)) if j != i):
+            pos, neg = soft_histogram(u, y, i, bins, sharpness, keep_codes)
+            items = [a + b for a, b in zip(pos, neg, strict=True)]
+            averages.append(1 - tie_aware_ap_of_bins(pos, items, simplified))
+    return sum(averages) / max(len(averages), 1)
+
+
+def tie_aware_ap_permutations(codes, y):
+    """Codes of ±1: 1 - AP, averaged over every order of the others that their distances
+    allow, then over the anchors that have a similar item."""
+    averages = []
+    for i in range(len(codes)):
+        others = [j for j in range(len(codes)) if j != i]
+        relevant = {j for j in others if similar(y[i], y[j])}
+        if not relevant:
+            continue
+        distance = {
+            j: sum(a != b for a, b in zip(codes[i], codes[j], strict=True)) for j in others
+        }
+        scores = []
+        for order in itertools.permutations(others):
+            ranked = [distance[j] for j in order]
+            if ranked == sorted(ranked):
+                found, score = 0, 0.0
+                for rank, j in enumerate(order, start=1):
+                    if j in relevant:
+                        found += 1
+                        score += found / rank
+                scores.append(score / len(relevant))
+        averages.append(1 - sum(scores) / len(scores))
+    return sum(averages) / max(len(averages), 1)

@@ -93,7 +93,7 @@ class DPSHLoss(BaseHashingLoss):
         return {
             "loss": weighted_pairs(nll, weights),
             "quantization_loss": per_anchor(
-                self.quantization_weight * has_pairs * quantization
+                self.quantization_weight * quantization * has_pairs
             ),
         }
 
