@@ -1,7 +1,7 @@
 """The Neurons Merging Layer: K bits in, K' bits out once the graph is frozen."""
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +10,23 @@ from ..codes import raw_sign
 from ..redundancy import RedundancyGraph, check_group_sizes
 from ..scorers import Scorer, make_scorer
 from ..similarity import check_labels
+
+MemberGradient = Literal["full", "weighted"]
+
+
+class _FullGradientMerge(torch.autograd.Function):
+    @staticmethod
+    def forward(u: Tensor, merge: Tensor) -> Tensor:
+        return u @ merge.T
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(inputs[1])
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:
+        (merge,) = ctx.saved_tensors
+        return grad_outputs[0] @ merge.sign().to(grad_outputs[0].dtype), None
 
 
 class NMLayer(nn.Module):
@@ -30,17 +47,22 @@ class NMLayer(nn.Module):
             "random", "prune", a `Scorer`, or a function (codes, labels) -> (K, K).
         max_group: largest number of bits in a group; ceil(K / K') if None, which makes
             all groups equally large where K' divides K.
+        gradient: what a member of a group gets in training: the "full" gradient of its
+            group's output, with the sign of its weight, or the derivative, "weighted" by w.
+            Full members move their group as fast as a single neuron moves. Weighted ones
+            move it more slowly, by the sum of w² (1 / n for n equal ones) under SGD, and
+            under Adam until its averages forget the larger gradients before the merge.
         memory: items that the running averages remember (see `RedundancyGraph`).
 
     Shapes:   u (B, K) -> (B, K) active, (B, K') frozen. Every buffer keeps its shape, so
               that load_state_dict(strict=True) works in any phase; phase and groups come
               with it.
     Returns:  tensor of the dtype of u, with gradients to every bit of non-zero weight.
-    Raises:   ValueError: not 1 <= K' < K, max_group too small, an unknown scorer, or
-              input of another width.
+    Raises:   ValueError: not 1 <= K' < K, max_group too small, an unknown scorer or
+              gradient, or input of another width.
     Source:   Fu et al., IJCAI 2019, arXiv:1809.02302.
-              Differs: the abstract leaves the update of the graph, the weights, signs and
-              the bound on groups open; here they are as stated.
+              Differs: the abstract leaves the update of the graph, the weights, signs,
+              gradients and the bound on groups open; here they are as stated.
 
     Example:
         >>> layer = NMLayer(4, 2, scorer="correlation")
@@ -60,6 +82,7 @@ class NMLayer(nn.Module):
         out_bits: int,
         scorer: str | Scorer | Callable[[Tensor, Tensor], Tensor] = "complementary",
         max_group: int | None = None,
+        gradient: MemberGradient = "full",
         memory: int = 10_000,
     ) -> None:
         super().__init__()
@@ -72,6 +95,9 @@ class NMLayer(nn.Module):
         self.target_bits = out_bits
         self.max_group = -(-in_bits // out_bits) if max_group is None else max_group
         check_group_sizes(in_bits, out_bits, self.max_group)
+        if gradient not in get_args(MemberGradient):
+            raise ValueError(f"gradient must be 'full' or 'weighted', got {gradient!r}")
+        self.gradient = gradient
         self.scorer = make_scorer(scorer)
         self.graph = RedundancyGraph(in_bits, memory)
         self.register_buffer("groups", torch.arange(in_bits))
@@ -92,7 +118,12 @@ class NMLayer(nn.Module):
     def forward(self, u: Tensor) -> Tensor:
         """Pass u (B, K) on, or merge it to (B, K')."""
         self._check_width(u, "input")
-        return u @ self.merge_matrix().to(u.dtype).T if self._is_frozen else u
+        if not self._is_frozen:
+            return u
+        merge = self.merge_matrix().to(u.dtype)
+        if self.training and self.gradient == "full":
+            return _FullGradientMerge.apply(u, merge)
+        return u @ merge.T
 
     def merge_matrix(self) -> Tensor:
         """The merge as a matrix, (K', K) if frozen, else the identity (K, K)."""
@@ -201,5 +232,5 @@ class NMLayer(nn.Module):
         """Show sizes and phase in print(model)."""
         return (
             f"{self.in_bits} -> {self.target_bits}, {self.phase}, scorer={self.scorer!r}, "
-            f"max_group={self.max_group}"
+            f"max_group={self.max_group}, gradient={self.gradient!r}"
         )

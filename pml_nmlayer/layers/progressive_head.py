@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from ..codes import binarize
 from ..scorers import Scorer
 from .folding import fold_head
-from .nm_layer import NMLayer
+from .nm_layer import MemberGradient, NMLayer
 
 Activation = Literal["tanh"] | None
 MergeAt = Literal["linear", "tanh"]
@@ -34,6 +34,7 @@ class ProgressiveHead(nn.Module):
         scorer: see `NMLayer`.
         merge: merge before the activation ("linear", folds into one Linear) or after it.
         max_group: see `NMLayer`; the same bound at each stage.
+        gradient: see `NMLayer`.
         memory: see `NMLayer`.
         batch_norm: normalise the neurons over the batch before they are merged.
         lift: in training mode, return outputs of constant width bits[0] (see
@@ -67,6 +68,7 @@ class ProgressiveHead(nn.Module):
         scorer: str | Scorer | Callable[[Tensor, Tensor], Tensor] = "complementary",
         merge: MergeAt = "linear",
         max_group: int | None = None,
+        gradient: MemberGradient = "full",
         memory: int = 10_000,
         batch_norm: bool = False,
         lift: bool = False,
@@ -88,7 +90,7 @@ class ProgressiveHead(nn.Module):
         self.linear = nn.Linear(in_features, bits[0])
         self.norm = nn.BatchNorm1d(bits[0]) if batch_norm else None
         self.layers = nn.ModuleList(
-            NMLayer(long, short, scorer, max_group, memory)
+            NMLayer(long, short, scorer, max_group, gradient, memory)
             for long, short in pairwise(bits)
         )
         self.register_buffer("stage_count", torch.tensor(0))

@@ -59,6 +59,39 @@ def test_gradients_reach_every_neuron_of_a_group(scorer):
     assert (u.grad.abs().sum(0) > 0).all()
 
 
+@pytest.mark.parametrize("scorer", SCORERS)
+def test_members_get_the_full_signed_gradient(scorer, dtype):
+    layer = frozen_layer(scorer=scorer)
+    u = torch.randn(6, 12, dtype=dtype, requires_grad=True)
+    g = torch.randn(6, 5, dtype=dtype)
+    layer(u).backward(g)
+    expected = g[:, layer.groups] * layer.weights.sign().to(dtype)
+    assert torch.equal(u.grad, expected)
+
+
+@pytest.mark.parametrize(
+    ("gradient", "speed"), [("full", [1.0, 1.0]), ("weighted", [0.5, 0.5])]
+)
+def test_a_full_group_moves_as_fast_as_a_single_neuron(gradient, speed):
+    a, b = random_codes(60, 1, 1), random_codes(60, 1, 2)
+    layer = NMLayer(4, 2, "correlation", gradient=gradient)
+    layer.observe(torch.cat([a, b, -a, b], 1))
+    layer.freeze()
+    u = torch.zeros(1, 4, requires_grad=True)
+    layer(u).sum().backward()
+    step = layer(u.grad)  # how far one unit of SGD moves each output
+    torch.testing.assert_close(step, torch.tensor([speed]))
+
+
+@pytest.mark.parametrize("weighted", [True, False])
+def test_the_derivative_is_exact_when_asked_for_and_in_eval_mode(weighted):
+    layer = frozen_layer(gradient="weighted" if weighted else "full").double()
+    if not weighted:
+        layer.eval()
+    u = torch.randn(3, 12, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(layer, u)
+
+
 def test_state_dict_round_trip_in_each_phase():
     for phase in ("active", "frozen"):
         layer = NMLayer(12, 5)
@@ -184,6 +217,7 @@ def test_autocast():
         (lambda: NMLayer(8, 0), ValueError, "1 <= out_bits < in_bits"),
         (lambda: NMLayer(8, 3, max_group=2), ValueError, "use at least 3"),
         (lambda: NMLayer(8, 3, scorer="?"), ValueError, "scorer must be one of"),
+        (lambda: NMLayer(8, 3, gradient="half"), ValueError, "gradient must be 'full'"),
         (lambda: NMLayer(8, 3)(torch.randn(2, 7)), ValueError, r"shape \(B, 8\)"),
         (lambda: NMLayer(8, 3)(torch.randn(8)), ValueError, r"shape \(B, 8\)"),
         (
