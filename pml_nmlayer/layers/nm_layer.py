@@ -80,7 +80,7 @@ class NMLayer(nn.Module):
         self,
         in_bits: int,
         out_bits: int,
-        scorer: str | Scorer | Callable[[Tensor, Tensor], Tensor] = "complementary",
+        scorer: str | Scorer | Callable[[Tensor, Tensor], Tensor] = "correlation",
         max_group: int | None = None,
         gradient: MemberGradient = "full",
         memory: int = 10_000,

@@ -65,7 +65,7 @@ class ProgressiveHead(nn.Module):
         in_features: int,
         bits: Sequence[int] = (96, 48, 24, 12),
         activation: Activation = "tanh",
-        scorer: str | Scorer | Callable[[Tensor, Tensor], Tensor] = "complementary",
+        scorer: str | Scorer | Callable[[Tensor, Tensor], Tensor] = "correlation",
         merge: MergeAt = "linear",
         max_group: int | None = None,
         gradient: MemberGradient = "full",

@@ -135,6 +135,13 @@ def test_a_frozen_layer_does_not_observe():
     assert torch.equal(layer.graph.moment, before)
 
 
+def test_the_default_scorer_needs_no_labels():
+    layer = NMLayer(12, 5)
+    layer.observe(random_codes(40, 12))
+    layer.freeze()
+    assert layer.phase == "frozen"
+
+
 def test_observing_has_no_gradient_and_takes_real_outputs():
     u = torch.randn(20, 12, requires_grad=True)
     labels = random_labels(20, "class ids")
@@ -203,7 +210,7 @@ def test_autocast():
         )
         layer.activate()
         layer.observe(u.bfloat16(), torch.arange(4) % 2)
-    other = NMLayer(12, 5)
+    other = NMLayer(12, 5, "complementary")
     other.observe(u, torch.arange(4) % 2)
     for name, value in layer.state_dict().items():
         assert torch.equal(value, other.state_dict()[name]), name
@@ -225,7 +232,11 @@ def test_autocast():
             ValueError,
             "2 items but 3 labels",
         ),
-        (lambda: NMLayer(8, 3).observe(torch.randn(2, 8)), ValueError, "needs labels"),
+        (
+            lambda: NMLayer(8, 3, "prune").observe(torch.randn(2, 8)),
+            ValueError,
+            "needs labels",
+        ),
         (lambda: NMLayer(8, 3).freeze(), RuntimeError, "no usable batch"),
         (lambda: frozen_layer().freeze(), RuntimeError, "frozen already"),
     ],
