@@ -100,7 +100,13 @@ class Correlation(Scorer):
     Formula:  A_ij = |ρ_ij|.
     Source:   Fu et al., IJCAI 2019 (redundancy).  Differs: their graph is learned by an
               attention-like update that the abstract does not spell out.
+
+    Args:
+        weighting: "importance" (default), which needs labels, or "equal", which does not.
     """
+
+    def __init__(self, weighting: Weighting = "importance") -> None:
+        super().__init__(weighting)
 
     def edges(self, graph: RedundancyGraph, out_bits: int) -> tuple[Tensor, None]:
         """Strengths |ρ|."""

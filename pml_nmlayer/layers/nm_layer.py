@@ -65,7 +65,8 @@ class NMLayer(nn.Module):
               gradients and the bound on groups open; here they are as stated.
 
     Example:
-        >>> layer = NMLayer(4, 2, scorer="correlation")
+        >>> from pml_nmlayer.scorers import Correlation
+        >>> layer = NMLayer(4, 2, scorer=Correlation("equal"))
         >>> layer.observe(torch.tensor([[1., 1, 1, -1], [-1, -1, 1, -1], [1, 1, -1, 1]]))
         >>> layer.freeze()
         >>> layer.groups, layer(torch.tensor([[1., 3., 2., -4.]]))
@@ -151,7 +152,10 @@ class NMLayer(nn.Module):
             check_labels(labels, len(codes))
             labels = labels.to(codes.device)
         elif self.scorer.needs_labels:
-            raise ValueError(f"the scorer {self.scorer!r} needs labels, got None")
+            raise ValueError(
+                f"the scorer {self.scorer!r} needs labels, got None; without labels use "
+                "scorers.Correlation('equal')"
+            )
         signs = raw_sign(codes.float())
         seen = self.scorer.measure(signs, labels)
         valid = torch.isfinite(codes).all()

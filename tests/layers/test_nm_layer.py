@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pml_nmlayer.layers import NMLayer
-from pml_nmlayer.scorers import SCORERS
+from pml_nmlayer.scorers import SCORERS, Correlation
 from tests import naive
 from tests.test_hamming import random_codes, random_labels
 
@@ -74,7 +74,7 @@ def test_members_get_the_full_signed_gradient(scorer, dtype):
 )
 def test_a_full_group_moves_as_fast_as_a_single_neuron(gradient, speed):
     a, b = random_codes(60, 1, 1), random_codes(60, 1, 2)
-    layer = NMLayer(4, 2, "correlation", gradient=gradient)
+    layer = NMLayer(4, 2, Correlation("equal"), gradient=gradient)
     layer.observe(torch.cat([a, b, -a, b], 1))
     layer.freeze()
     u = torch.zeros(1, 4, requires_grad=True)
@@ -135,8 +135,8 @@ def test_a_frozen_layer_does_not_observe():
     assert torch.equal(layer.graph.moment, before)
 
 
-def test_the_default_scorer_needs_no_labels():
-    layer = NMLayer(12, 5)
+def test_labels_are_not_needed_for_equal_weights():
+    layer = NMLayer(12, 5, Correlation("equal"))
     layer.observe(random_codes(40, 12))
     layer.freeze()
     assert layer.phase == "frozen"
