@@ -1,0 +1,85 @@
+"""Command line: `python -m benchmarks list | tune | run | report`."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from . import commands
+
+_ACTIONS = {
+    "tune": (commands.tune, "search settings for every method of a suite"),
+    "run": (commands.run, "run what has no result yet, then report"),
+    "report": (commands.report_stored, "write table and plot from stored results"),
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    """Describe the command line."""
+    top = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    actions = top.add_subparsers(dest="action", required=True)
+    names = actions.add_parser("list", help="name suites, methods, datasets and so on")
+    names.set_defaults(command=commands.list_names)
+    for action, (command, text) in _ACTIONS.items():
+        sub = actions.add_parser(action, help=text)
+        sub.set_defaults(command=command)
+        sub.add_argument(
+            "--suite", default="quick", help="a name, or the path of a .yml file"
+        )
+        sub.add_argument("--methods", nargs="+", metavar="NAME", help="default: all")
+        sub.add_argument("--out", type=Path, default=Path("results"), help="results folder")
+        if action != "tune":  # a search covers all lengths, with seeds of its own
+            sub.add_argument(
+                "--bits", nargs="+", type=int, metavar="K", help="default: all"
+            )
+            sub.add_argument(
+                "--seeds", nargs="+", type=_seed, metavar="SEED", help="default: all"
+            )
+        if action != "report":
+            sub.add_argument("--jobs", type=_positive, default=_cores(), help="processes")
+            sub.add_argument("--force", action="store_true", help="repeat what is done")
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; return the exit status.
+
+    0: all is well. 1: some runs failed. 2: the command cannot be understood. 130: Ctrl-C.
+    """
+    options = parser().parse_args(arguments)
+    try:
+        return options.command(options)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(
+            "\nstopped; what is done is kept, and the same command goes on from there",
+            file=sys.stderr,
+        )
+        return 130
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
+    return value
+
+
+def _seed(text: str) -> int:
+    value = int(text)
+    if not 0 <= value < 2**32:
+        raise argparse.ArgumentTypeError(f"must lie in 0 .. 2^32 - 1, got {text}")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,228 @@
+"""The kernels suite: how long an operation takes, as a ratio to what one would use instead.
+
+Both sides are timed in turn within one process of one thread, so that a slow moment of the
+machine hits both. A ratio is taken for each repeat; tables show median and quartiles.
+"""
+
+import inspect
+import math
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from pytorch_metric_learning.losses import ContrastiveLoss
+from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
+from torch import Tensor, nn
+
+from pml_nmlayer import losses
+from pml_nmlayer.codes import binarize
+from pml_nmlayer.layers import ProgressiveHead
+from pml_nmlayer.losses import DPSHLoss, NMLoss
+from pml_nmlayer.ranking import mean_average_precision
+
+from .interface import Problem
+from .registry import Registry, check_known
+from .report import markdown
+from .results import Arrays, Record, Spec, Store
+from .suites import KernelSuite
+from .training import HIDDEN, Learner
+
+_SAMPLE_S = 0.02  # calls are repeated until a sample takes about this long
+
+
+@dataclass(frozen=True)
+class Contest:
+    """Two ways to do the same, and what the other way is called."""
+
+    ours: Callable[[], Any]
+    peer: Callable[[], Any]
+    peer_label: str
+
+
+KERNELS: Registry[Callable[[Spec], Contest]] = Registry("kernel")
+
+
+def kernel(name: str) -> Callable[[Callable[[Spec], Contest]], Callable[[Spec], Contest]]:
+    """Register a function spec -> Contest under `name`."""
+
+    def register(make: Callable[[Spec], Contest]) -> Callable[[Spec], Contest]:
+        KERNELS.add(name, make)
+        return make
+
+    return register
+
+
+def plan(suite: KernelSuite, names: list[str] | None = None) -> list[Spec]:
+    """List the specs of a suite, or of some of its kernels."""
+    names = list(KERNELS) if names is None else names
+    check_known("kernel", names, KERNELS)
+    sizes = ("repeats", "batch_size", "bits", "queries", "database", "classes")
+    common = {name: getattr(suite, name) for name in sizes}
+    about = {"kind": "kernel", "suite": suite.name, "dataset": "synthetic", "seed": 0}
+    return [{**about, "kernel": name, **common} for name in names]
+
+
+def execute(spec: Spec) -> tuple[Record, Arrays]:
+    """Time both sides of a contest in turn, after one call each to warm up."""
+    torch.manual_seed(spec["seed"])
+    contest = KERNELS[spec["kernel"]](spec)
+    calls = {side: _calls(getattr(contest, side)) for side in ("ours", "peer")}
+    seconds: dict[str, list[float]] = {"ours": [], "peer": []}
+    for _ in range(spec["repeats"]):
+        for side, count in calls.items():
+            seconds[side].append(_sample(getattr(contest, side), count) / count)
+    arrays = {f"{side}_s": np.array(values) for side, values in seconds.items()}
+    return {"peer": contest.peer_label, "calls": calls}, arrays
+
+
+def _calls(function: Callable[[], Any]) -> int:
+    function()
+    return max(1, math.ceil(_SAMPLE_S / _sample(function, 1)))
+
+
+def _sample(function: Callable[[], Any], count: int) -> float:
+    start = time.perf_counter()
+    for _ in range(count):
+        function()
+    return time.perf_counter() - start
+
+
+def table_text(suite: KernelSuite, specs: list[Spec], store: Store, command: str) -> str:
+    """Write the whole of table.md."""
+    header = ["kernel", "instead of", "ours, ms", "peer, ms", "ratio", "quartiles"]
+    table = markdown(header, [_row(spec, store) for spec in specs])
+    notes = (
+        f"- One thread; {suite.repeats} repeats, both sides in turn. Milliseconds are "
+        "medians; ratio is the median over repeats of ours / peer (below 1 is faster).\n"
+        f"- Losses: forward and backward, B = {suite.batch_size}, K = {suite.bits}, "
+        f"{suite.classes} classes. mAP@all: {suite.queries} queries, "
+        f"{suite.database:,} items, {suite.bits} bits.\n"
+        f"- Command: `{command}`."
+    )
+    return f"## Suite `{suite.name}`: seconds\n\n{table}\n\n{notes}\n"
+
+
+def _row(spec: Spec, store: Store) -> list[str]:
+    record = store.load(spec)
+    if record is None or not store.has_result(spec):
+        return [spec["kernel"], "–", *["–" if record is None else "failed"] * 4]
+    arrays = store.load_arrays(spec)
+    ours, peer = arrays["ours_s"], arrays["peer_s"]
+    low, median, high = np.quantile(ours / peer, [0.25, 0.5, 0.75])
+    medians = [f"{statistics.median(s) * 1e3:.2f}" for s in (ours, peer)]
+    return [
+        spec["kernel"],
+        record["peer"],
+        *medians,
+        f"{median:.2f}",
+        f"{low:.2f} to {high:.2f}",
+    ]
+
+
+# Kernels
+
+
+def _loss_names() -> list[str]:
+    return [name for name in dir(losses) if name.endswith("Loss") and name[0] != "_"]
+
+
+def _make_loss(name: str, spec: Spec) -> nn.Module:
+    """Build a loss with default arguments, given what PML's conventions leave open."""
+    known = {
+        "num_classes": spec["classes"],
+        "embedding_size": spec["bits"],
+        "loss": ContrastiveLoss(),
+        "head": ProgressiveHead(HIDDEN, bits=(spec["bits"],)),
+    }
+    kind = getattr(losses, name)
+    parameters = inspect.signature(kind).parameters
+    return kind(**{key: value for key, value in known.items() if key in parameters})
+
+
+def _loss_contest(name: str, spec: Spec) -> Contest:
+    u = torch.randn(spec["batch_size"], spec["bits"], requires_grad=True)
+    labels = torch.arange(spec["batch_size"]) % spec["classes"]
+
+    def step(loss: nn.Module) -> Callable[[], None]:
+        return lambda: loss(u, labels).backward()
+
+    return Contest(
+        step(_make_loss(name, spec)), step(ContrastiveLoss()), "PML ContrastiveLoss"
+    )
+
+
+for _name in _loss_names():
+    KERNELS.add(
+        f"loss/{_name}",
+        lambda spec, name=_name: _loss_contest(name, spec),  # type: ignore[misc]
+    )
+
+
+def _codes(spec: Spec) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Noisy class codes: queries, their labels, database, its labels."""
+    centres = binarize(torch.randn(spec["classes"], spec["bits"]))
+
+    def draw(count: int) -> tuple[Tensor, Tensor]:
+        labels = torch.randint(spec["classes"], (count,))
+        noise = torch.where(torch.rand(count, spec["bits"]) < 0.25, -1.0, 1.0)
+        return centres[labels] * noise, labels
+
+    return *draw(spec["queries"]), *draw(spec["database"])
+
+
+def argsort_map(
+    q: np.ndarray, q_labels: np.ndarray, r: np.ndarray, r_labels: np.ndarray
+) -> float:
+    """Compute mAP as most hashing code does: one argsort a query, ties as they fall."""
+    values = []
+    for code, label in zip(q, q_labels, strict=True):
+        order = np.argsort((code.shape[0] - r @ code) / 2)
+        relevant = r_labels[order] == label
+        ranks = np.flatnonzero(relevant) + 1
+        values.append(np.mean(np.arange(1, len(ranks) + 1) / ranks))
+    return float(np.mean(values))
+
+
+@kernel("map/argsort")
+def map_against_argsort(spec: Spec) -> Contest:
+    codes = _codes(spec)
+    arrays = [values.numpy() for values in codes]
+    return Contest(
+        lambda: mean_average_precision(*codes),
+        lambda: argsort_map(*arrays),
+        "numpy argsort",
+    )
+
+
+@kernel("map/pml")
+def map_against_pml(spec: Spec) -> Contest:
+    q, q_labels, r, r_labels = _codes(spec)
+    calculator = AccuracyCalculator(
+        include=("mean_average_precision",), k=None, device=torch.device("cpu")
+    )
+    return Contest(
+        lambda: mean_average_precision(q, q_labels, r, r_labels),
+        lambda: calculator.get_accuracy(q, q_labels, r, r_labels),
+        "PML AccuracyCalculator(k=None)",
+    )
+
+
+@kernel("step/active_nmlayer")
+def active_step(spec: Spec) -> Contest:
+    """Time one training step while all of 96 neurons are active, against 12 plain ones."""
+    features = torch.rand(spec["batch_size"], 64)
+    labels = torch.arange(spec["batch_size"]) % spec["classes"]
+    problem = Problem(64, spec["classes"], 12, 1, 1.0, spec["batch_size"])
+    head = ProgressiveHead(HIDDEN, bits=(96, 48, 24, 12))
+    ours = Learner(problem, head, NMLoss(DPSHLoss(), head), lr=1e-3)
+    peer = Learner(problem, nn.Linear(HIDDEN, 12), DPSHLoss(), lr=1e-3)
+
+    def step(learner: Learner) -> Callable[[], None]:
+        optimizers = learner.optimizers()
+        return lambda: learner.step(features, labels, optimizers)
+
+    return Contest(step(ours), step(peer), "same step, nn.Linear head of 12")

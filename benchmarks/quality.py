@@ -1,0 +1,136 @@
+"""Quality suites: from a suite to specs, and from a spec to codes."""
+
+import random
+import time
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+
+from pml_nmlayer.codes import pack_codes
+
+from .datasets import DATASETS, Purpose, Split
+from .interface import METHODS, Problem
+from .results import Arrays, Record, Spec
+from .suites import Entry, QualitySuite
+
+
+def plan(suite: QualitySuite) -> list[Spec]:
+    """List the specs of a report: every method at every length with every seed."""
+    return [
+        spec_of(suite, entry, bits, seed)
+        for seed in suite.seeds
+        for entry in suite.entries
+        for bits in suite.bits
+    ]
+
+
+def spec_of(suite: QualitySuite, entry: Entry, bits: int, seed: int) -> Spec:
+    """Spell out one run of a report. Fixed options win over tuned ones."""
+    return make_spec(suite, entry, bits, seed, tuned_settings(suite, entry))
+
+
+def tuned_settings(suite: QualitySuite, entry: Entry) -> dict[str, Any]:
+    """Look up what tuning chose; nothing if the suite was never tuned.
+
+    Raises:
+        ValueError: the suite was tuned, but not this method.
+    """
+    if suite.tuned is None:
+        return {}
+    try:
+        return suite.tuned.settings[entry.name]
+    except KeyError:
+        raise ValueError(
+            f"{suite.tuned.source} has no settings of {entry.name}; run "
+            f"`python -m benchmarks tune --suite {suite.name} --methods {entry.name}`"
+        ) from None
+
+
+def make_spec(
+    suite: QualitySuite,
+    entry: Entry,
+    bits: int,
+    seed: int,
+    settings: dict[str, Any],
+    purpose: Purpose = "report",
+) -> Spec:
+    """Spell out one run, all options included: the spec alone says what is run."""
+    return {
+        "kind": "quality",
+        "suite": suite.name if purpose == "report" else f"{suite.name}-tune",
+        "purpose": purpose,
+        **suite.recipe,
+        "method": entry.method,
+        "settings": METHODS[entry.method].settings({**settings, **entry.options}),
+        "bits": bits,
+        "seed": seed,
+    }
+
+
+def execute(spec: Spec) -> tuple[Record, Arrays]:
+    """Train one method and encode queries and database.
+
+    Returns:
+        What was measured, as plain JSON, and the arrays that metrics are computed from.
+    """
+    split = DATASETS[spec["dataset"]](spec["seed"], spec["purpose"])
+    problem = Problem(
+        in_features=split.features.shape[1],
+        num_classes=split.num_classes,
+        bits=spec["bits"],
+        epochs=spec["epochs"],
+        decay=spec["decay"],
+        batch_size=spec["batch_size"],
+    )
+    _warm_up()
+    seed_everything(spec["seed"])
+    start = time.perf_counter()
+    method = METHODS[spec["method"]].factory(problem, **spec["settings"])
+    method.fit(split.features[split.train], split.labels[split.train])
+    train_s = time.perf_counter() - start
+
+    codes = method.encode(split.features)
+    if codes.shape != (len(split.features), spec["bits"]):
+        raise ValueError(f"asked for {spec['bits']} bits, got codes {tuple(codes.shape)}")
+    training, serving = method.head_parameters()
+    record = {
+        "train_s": train_s,
+        "head_parameters": {"training": training, "serving": serving},
+        "split": describe(split),
+    }
+    return record, raw_arrays(split, pack_codes(codes).numpy())
+
+
+@lru_cache(maxsize=1)
+def _warm_up() -> None:
+    """Let torch import what its first optimizer needs: it is no part of a training."""
+    weight = torch.ones(1, requires_grad=True)
+    optimizer = torch.optim.Adam([weight])
+    optimizer.zero_grad()
+    weight.sum().backward()
+    optimizer.step()
+
+
+def raw_arrays(split: Split, codes: np.ndarray) -> Arrays:
+    """Pick what a metric may see, and the ids by which the split can be checked."""
+    arrays = {f"{name}_ids": ids.numpy() for name, ids in split.parts().items()}
+    for name, ids in (("query", split.queries), ("database", split.database)):
+        arrays[f"{name}_codes"] = codes[ids.numpy()]
+        arrays[f"{name}_labels"] = split.labels[ids].numpy()
+    return arrays
+
+
+def describe(split: Split) -> dict[str, Any]:
+    """Return sizes and checksum of a split."""
+    sizes = {name: len(ids) for name, ids in split.parts().items()}
+    return {"sizes": sizes, "checksum": split.checksum()}
+
+
+def seed_everything(seed: int) -> None:
+    """Seed every generator that a loss, a miner or an initialisation may draw from."""
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002  (PML draws from the global generator)
+    torch.manual_seed(seed)
+    torch.use_deterministic_algorithms(True)

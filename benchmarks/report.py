@@ -1,0 +1,184 @@
+"""Tables and a plot of a quality suite, computed from raw results."""
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from .metrics import METRICS, judge
+from .quality import spec_of
+from .results import Record, Store
+from .suites import Entry, QualitySuite
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a suite as far as it got: the record may be missing or a failure."""
+
+    entry: Entry
+    bits: int
+    seed: int
+    record: Record | None
+    metrics: dict[str, float]
+
+    @property
+    def failed(self) -> bool:
+        return self.record is not None and "error" in self.record
+
+
+def collect(suite: QualitySuite, store: Store) -> list[Run]:
+    """Load every run of a suite and compute its metrics."""
+    runs = []
+    for entry in suite.entries:
+        for bits in suite.bits:
+            for seed in suite.seeds:
+                spec = spec_of(suite, entry, bits, seed)
+                done = store.has_result(spec)
+                metrics = judge(store.load_arrays(spec), bits) if done else {}
+                runs.append(Run(entry, bits, seed, store.load(spec), metrics))
+    return runs
+
+
+Value = Callable[[Run], float]
+
+
+def cell(runs: Sequence[Run], value: Value, form: str = ".3f") -> str:
+    """Summarise the runs of one method at one length: mean ± sd, or why there is none."""
+    failed = sum(run.failed for run in runs)
+    values = [value(run) for run in runs if run.metrics]
+    note = f" ({failed} of {len(runs)} failed)" if failed else ""
+    if not failed and len(values) < len(runs):
+        note = f" ({len(values)} of {len(runs)} runs)"
+    if not values:
+        return "failed" if failed else "–"
+    spread = f" ± {statistics.stdev(values):{form}}" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):{form}}{spread}{note}"
+
+
+def metric_value(name: str) -> Value:
+    return lambda run: run.metrics[name]
+
+
+def train_seconds(run: Run) -> float:
+    assert run.record is not None
+    return run.record["train_s"]
+
+
+def main_table(suite: QualitySuite, runs: Sequence[Run]) -> str:
+    """Lay out method x bits: mAP, and seconds of training."""
+    name = METRICS["map"].label
+    header = ["method", *(f"{name}, {bits} bits" for bits in suite.bits), "training, s"]
+    rows = []
+    for entry in suite.entries:
+        own = [run for run in runs if run.entry == entry]
+        cells = [cell(_at(own, bits), metric_value("map")) for bits in suite.bits]
+        seconds = [train_seconds(run) for run in own if run.metrics]
+        rows.append([entry.label, *cells, _mean(seconds)])
+    return markdown(header, rows)
+
+
+def detail_table(suite: QualitySuite, runs: Sequence[Run]) -> str:
+    """Lay out what the main table has no room for, one row a method and length."""
+    others = [METRICS[name] for name in METRICS if name != "map"]
+    header = ["method", "bits", *(m.label for m in others), "training, s"]
+    header += ["head, training", "head, served"]
+    rows = []
+    for entry in suite.entries:
+        for bits in suite.bits:
+            own = _at([run for run in runs if run.entry == entry], bits)
+            cells = [cell(own, metric_value(m.name)) for m in others]
+            sizes = [_head(own, when) for when in ("training", "serving")]
+            seconds = cell(own, train_seconds, ".2f")
+            rows.append([entry.label, str(bits), *cells, seconds, *sizes])
+    return markdown(header, rows)
+
+
+def table_text(suite: QualitySuite, runs: Sequence[Run], command: str) -> str:
+    """Write the whole of table.md: tables, and what one must know to read them."""
+    parts = [
+        f"## Suite `{suite.name}`: {suite.dataset}",
+        main_table(suite, runs),
+        "\n".join(f"- {line}" for line in protocol(suite, runs, command)),
+        "### Details",
+        detail_table(suite, runs),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def protocol(suite: QualitySuite, runs: Sequence[Run], command: str) -> list[str]:
+    """Say how the numbers came about, one line a fact."""
+    lines = [
+        f"{METRICS[name].rule[0].upper()}{METRICS[name].rule[1:]}." for name in METRICS
+    ]
+    done = [run.record for run in runs if run.record is not None and run.metrics]
+    lines.append(
+        f"Mean ± standard deviation over seeds {', '.join(map(str, suite.seeds))}."
+    )
+    if done:
+        sizes = sorted({tuple(r["split"]["sizes"].items()) for r in done})
+        text = "; ".join(", ".join(f"{count} {part}" for part, count in s) for s in sizes)
+        lines.append(
+            f"Each seed draws its own split, class by class ({text}). The database is "
+            "everything that is no query, training items included."
+        )
+    lines += [
+        f"{suite.epochs} epochs of batches of {suite.batch_size} for every trained method, "
+        f"with one trunk and Adam, its learning rate falling along a cosine in the last "
+        f"{suite.decay:.0%} of the steps; the last epoch counts, none is chosen.",
+        _settings_line(suite),
+        "Training seconds: one thread, without evaluation; head: its count of numbers.",
+    ]
+    return [*lines, *_origin(done), f"Command: `{command}`."]
+
+
+def _settings_line(suite: QualitySuite) -> str:
+    if suite.tuned is None or suite.tuning is None:
+        return "Settings: the defaults of each method; nothing was tuned."
+    return (
+        f"Settings: chosen from {suite.tuning.trials} random trials for each method, one "
+        "setting for all lengths, on validation queries with seeds "
+        f"{', '.join(map(str, suite.tuning.seeds))} "
+        f"(`{suite.tuned.source}` holds all trials); no test query took part."
+    )
+
+
+def _origin(done: Sequence[Record]) -> list[str]:
+    lines = []
+    for versions, cpu in sorted({(_versions(r), r["cpu"]) for r in done}):
+        lines.append(f"Made with {versions} on {cpu}.")
+    lines += [f"Code: {text}." for text in sorted({_commit(r) for r in done})]
+    return lines
+
+
+def _versions(record: Record) -> str:
+    return ", ".join(f"{name} {v}" for name, v in record["versions"].items())
+
+
+def _commit(record: Record) -> str:
+    git = record["git"]
+    if git is None:
+        return f"sources {record['code']}"
+    state = " with local changes" if git["dirty"] else ""
+    return f"commit {git['commit'][:12]}{state}, sources {record['code']}"
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Lay out a Markdown table whose columns line up on a terminal as well."""
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    rule = ["-" * width for width in widths]
+    lines = [
+        [c.ljust(w) for c, w in zip(r, widths, strict=True)] for r in (header, rule, *rows)
+    ]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _at(runs: Sequence[Run], bits: int) -> list[Run]:
+    return [run for run in runs if run.bits == bits]
+
+
+def _mean(values: Sequence[float]) -> str:
+    return f"{statistics.fmean(values):.2f}" if values else "–"
+
+
+def _head(runs: Sequence[Run], when: str) -> str:
+    counts = {r.record["head_parameters"][when] for r in runs if r.record and r.metrics}
+    return ", ".join(f"{count:,}" for count in sorted(counts)) or "–"

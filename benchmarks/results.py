@@ -1,0 +1,100 @@
+"""Raw results on disk: one JSON and one npz a run, named by the hash of its spec."""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+Spec = dict[str, Any]
+Record = dict[str, Any]
+Arrays = dict[str, np.ndarray]
+
+
+def key_of(spec: Spec) -> str:
+    """Return the first 12 hex digits of the SHA-256 of the canonical JSON of a spec."""
+    text = json.dumps(spec, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+class Store:
+    """The folder of raw results: `<root>/<suite>/<dataset>/<key>.json` and `.npz`.
+
+    Args:
+        root: the results folder; made when the first result is written.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def folder(self, suite: str) -> Path:
+        return self.root / suite
+
+    def path(self, spec: Spec) -> Path:
+        return self.folder(spec["suite"]) / spec["dataset"] / f"{key_of(spec)}.json"
+
+    def load(self, spec: Spec) -> Record | None:
+        """Return the record of a spec, None if there is none.
+
+        Raises:
+            ValueError: the file holds another spec or is no record.
+        """
+        path = self.path(spec)
+        if not path.exists():
+            return None
+        try:
+            record = json.loads(path.read_text())
+            stored = record["spec"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path} is no raw result ({error}); remove it") from error
+        if stored != spec:
+            raise ValueError(
+                f"{path} holds the result of another spec: {stored}; remove it"
+            )
+        return record
+
+    def load_arrays(self, spec: Spec) -> Arrays:
+        with np.load(self.path(spec).with_suffix(".npz")) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+
+    def has_result(self, spec: Spec) -> bool:
+        """Tell whether a run is done; a record of a failure does not count."""
+        record = self.load(spec)
+        done = record is not None and "error" not in record
+        return done and self.path(spec).with_suffix(".npz").exists()
+
+    def save(self, spec: Spec, record: Record, arrays: Arrays) -> None:
+        """Write a result. The JSON comes last and vouches for the npz."""
+        path = self.path(spec)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if arrays:
+            _write(path.with_suffix(".npz"), lambda f: _save_arrays(f, arrays))
+        text = json.dumps({"spec": spec, **record}, indent=1)
+        _write(path, lambda f: f.write(text.encode()))
+
+
+def _save_arrays(file: IO[bytes], arrays: Arrays) -> None:
+    np.savez_compressed(file, allow_pickle=False, **arrays)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file so that no reader ever sees half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _write(path, lambda f: f.write(text.encode()))
+
+
+def _write(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as f:
+            write(f)
+        # mkstemp makes files for the owner's eyes only; results are like any other file.
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,217 @@
+"""Suites: what is run is said in YAML, one file a suite."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from . import methods as _register_all_methods  # noqa: F401
+from .datasets import DATASETS
+from .interface import METHODS
+from .registry import check_known
+
+CONFIGS = Path(__file__).parent / "configs"
+S = TypeVar("S")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A method as a suite uses it: its name in the suite, and options that are fixed."""
+
+    name: str
+    method: str
+    label: str
+    options: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """The same search for every method; `seeds` are no seeds of a report."""
+
+    trials: int
+    seeds: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """The outcome of a search: settings by method, and where they stand."""
+
+    source: str
+    settings: dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class QualitySuite:
+    """Methods compared by what their codes retrieve."""
+
+    name: str
+    dataset: str
+    bits: tuple[int, ...]
+    seeds: tuple[int, ...]
+    epochs: int
+    decay: float  # share of the steps, at the end, over which the learning rate falls to 0
+    batch_size: int
+    timeout_s: float
+    entries: tuple[Entry, ...]
+    tuning: Tuning | None
+    tuned: Tuned | None
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """What tuned settings depend on, and what all methods of the suite share."""
+        return {
+            "dataset": self.dataset,
+            "epochs": self.epochs,
+            "decay": self.decay,
+            "batch_size": self.batch_size,
+        }
+
+    def entry(self, name: str) -> Entry:
+        return next(entry for entry in self.entries if entry.name == name)
+
+
+@dataclass(frozen=True)
+class KernelSuite:
+    """Operations compared by time."""
+
+    name: str
+    repeats: int
+    batch_size: int
+    bits: int
+    queries: int
+    database: int
+    classes: int
+    timeout_s: float
+
+
+Suite = QualitySuite | KernelSuite
+
+
+def suite_names() -> list[str]:
+    """List the suites that have a file in `configs` (files of tuned settings aside)."""
+    names = (path.stem for path in CONFIGS.glob("*.yml"))
+    return sorted(name for name in names if not name.endswith("_tuned"))
+
+
+def load_suite(name: str, with_tuned: bool = True) -> Suite:
+    """Read a suite.
+
+    Args:
+        name: of a file in `configs`, or the path of any .yml file.
+        with_tuned: read the tuned settings as well, if there are any.
+
+    Raises:
+        ValueError: no such suite, or a file that is not understood in full.
+    """
+    path = suite_path(name)
+    content = dict(yaml.safe_load(path.read_text()))
+    kind = content.pop("kind", None)
+    check_known(f"kind of suite in {path.name}", [kind], ("quality", "kernels"))
+    if kind == "kernels":
+        return _build(KernelSuite, {"name": path.stem, **content}, path)
+    suite = _quality_suite(content, path)
+    return replace(suite, tuned=_tuned(suite, tuned_path(path))) if with_tuned else suite
+
+
+def tuned_path(path: Path) -> Path:
+    """Tell where `tune` leaves its choices for the suite of `path`."""
+    return path.with_name(f"{path.stem}_tuned.yml")
+
+
+def suite_path(name: str) -> Path:
+    """Tell where a suite is written: in `configs`, or where the name itself says."""
+    if not name.endswith(".yml"):
+        check_known("suite", [name], suite_names())
+        return CONFIGS / f"{name}.yml"
+    if not Path(name).is_file():
+        raise ValueError(f"there is no suite file {name}")
+    return Path(name)
+
+
+def _quality_suite(content: dict[str, Any], path: Path) -> QualitySuite:
+    methods = content.pop("methods", [])
+    tuning = content.pop("tuning", None)
+    content |= {
+        "name": path.stem,
+        "bits": tuple(content.get("bits", ())),
+        "seeds": tuple(content.get("seeds", ())),
+        "entries": tuple(_entry(item, path) for item in methods),
+        "tuning": None if tuning is None else _tuning(tuning, path),
+        "tuned": None,
+    }
+    suite = _build(QualitySuite, content, path)
+    check_known(f"dataset in {path.name}", [suite.dataset], DATASETS)
+    names = [entry.name for entry in suite.entries]
+    if len(set(names)) < len(names):
+        raise ValueError(f"{path.name} names a method twice: {', '.join(names)}")
+    if suite.tuning is not None:
+        check_seeds(suite, suite.seeds)
+    return suite
+
+
+def check_seeds(suite: QualitySuite, seeds: Iterable[int]) -> None:
+    """Refuse to report on seeds that served to tune."""
+    shared = set(seeds) & set(suite.tuning.seeds if suite.tuning else ())
+    if shared:
+        raise ValueError(
+            f"seeds {sorted(shared)} of {suite.name} served to tune it; report on others"
+        )
+
+
+def _entry(item: str | dict[str, Any], path: Path) -> Entry:
+    if isinstance(item, str):
+        item = {"name": item}
+    item = {"method": item.get("name"), "options": {}, **item}
+    method = METHODS[item["method"]]
+    method.settings(item["options"])
+    return _build(Entry, {"label": method.label, **item}, path)
+
+
+def _tuning(content: dict[str, Any], path: Path) -> Tuning:
+    return _build(Tuning, {**content, "seeds": tuple(content.get("seeds", ()))}, path)
+
+
+def _tuned(suite: QualitySuite, path: Path) -> Tuned | None:
+    if not path.exists():
+        return None
+    content = yaml.safe_load(path.read_text())
+    if content["recipe"] != suite.recipe:
+        raise ValueError(
+            f"{path.name} was tuned with {content['recipe']}, but {suite.name} now says "
+            f"{suite.recipe}; run `python -m benchmarks tune` again or remove the file"
+        )
+    settings = {
+        name: outcome["chosen"]["settings"] for name, outcome in content["methods"].items()
+    }
+    return Tuned(path.name, settings)
+
+
+def _build(kind: type[S], content: dict[str, Any], path: Path) -> S:
+    known = [field.name for field in fields(kind)]  # type: ignore[arg-type]
+    check_known(f"key in {path.name}", content, known)
+    missing = [name for name in known if name not in content]
+    if missing:
+        raise ValueError(f"{path.name} lacks {', '.join(missing)}")
+    return kind(**content)
+
+
+def narrow(
+    suite: QualitySuite,
+    methods: Sequence[str] | None = None,
+    bits: Sequence[int] | None = None,
+    seeds: Sequence[int] | None = None,
+) -> QualitySuite:
+    """Restrict a suite to a choice of its methods and bits; any seeds may be asked for."""
+    if methods is not None:
+        check_known(f"method of {suite.name}", methods, [e.name for e in suite.entries])
+        chosen = tuple(entry for entry in suite.entries if entry.name in methods)
+        suite = replace(suite, entries=chosen)
+    if bits is not None:
+        check_known(f"bits of {suite.name}", bits, suite.bits)
+        suite = replace(suite, bits=tuple(bits))
+    if seeds is not None:
+        check_seeds(suite, seeds)
+        suite = replace(suite, seeds=tuple(seeds))
+    return suite

@@ -1,0 +1,182 @@
+"""Tuning: the same small random search for every method, judged on validation queries."""
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import yaml
+
+from .environment import environment
+from .interface import METHODS
+from .metrics import judge
+from .quality import make_spec
+from .results import Spec, Store
+from .suites import Entry, QualitySuite, Tuning
+
+Settings = dict[str, Any]
+CRITERION = (
+    "tie-aware mAP@all of validation queries, mean over the tuning seeds and all code "
+    "lengths, for which one setting is chosen; no test query, and no image that is one "
+    "with any seed of a report, is in these splits"
+)
+
+
+def tuning_of(suite: QualitySuite) -> Tuning:
+    """Return how a suite is tuned.
+
+    Raises:
+        ValueError: the suite says nothing about tuning.
+    """
+    if suite.tuning is None:
+        raise ValueError(f"suite {suite.name} has no `tuning:` (trials and seeds)")
+    return suite.tuning
+
+
+def trials(suite: QualitySuite, entry: Entry) -> list[Settings]:
+    """Draw the settings to try. The first trial is the defaults; fixed options stay out."""
+    method = METHODS[entry.method]
+    space = {name: s for name, s in method.space.items() if name not in entry.options}
+    defaults = method.defaults()
+    count = tuning_of(suite).trials - 1
+    # One stream an option, not a method: all methods try the same learning rates.
+    columns = {name: s.draw(_stream(suite, name), count) for name, s in space.items()}
+    drawn = [{name: values[i] for name, values in columns.items()} for i in range(count)]
+    return [{name: defaults[name] for name in space}, *drawn]
+
+
+def _stream(suite: QualitySuite, option: str) -> np.random.Generator:
+    digest = hashlib.sha256(f"{suite.name}/{option}".encode()).digest()
+    return np.random.default_rng(list(digest))
+
+
+def specs_of(
+    suite: QualitySuite, entry: Entry, settings: Settings, bits: int
+) -> list[Spec]:
+    """List the runs that judge one trial at one length: one a tuning seed."""
+    return [
+        make_spec(suite, entry, bits, seed, settings, purpose="tune")
+        for seed in tuning_of(suite).seeds
+    ]
+
+
+def plan(suite: QualitySuite) -> list[Spec]:
+    """List every run of the search."""
+    return [
+        spec
+        for entry in suite.entries
+        for settings in trials(suite, entry)
+        for bits in suite.bits
+        for spec in specs_of(suite, entry, settings, bits)
+    ]
+
+
+def score(specs: Sequence[Spec], store: Store) -> float:
+    """Judge one trial from its raw results; NaN if any of its runs failed."""
+    values = [
+        judge(store.load_arrays(spec), spec["bits"])["map"]
+        if store.has_result(spec)
+        else math.nan
+        for spec in specs
+    ]
+    return float(np.mean(values))
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Settings that were tried, and the score at each length."""
+
+    settings: Settings
+    scores: dict[int, float]
+
+    @property
+    def score(self) -> float:
+        """The mean over the lengths; NaN if a run of any length failed."""
+        return float(np.mean(list(self.scores.values())))
+
+
+def choose(suite: QualitySuite, entry: Entry, store: Store) -> dict[str, Any]:
+    """Pick the best trial, the first one of equals.
+
+    Returns:
+        `chosen` and all `trials`, as they stand in the YAML.
+
+    Raises:
+        ValueError: no trial ended well.
+    """
+    tried = [
+        Trial(
+            settings,
+            {
+                bits: score(specs_of(suite, entry, settings, bits), store)
+                for bits in suite.bits
+            },
+        )
+        for settings in trials(suite, entry)
+    ]
+    valid = [trial for trial in tried if not math.isnan(trial.score)]
+    if not valid:
+        raise ValueError(f"every trial of {entry.name} failed")
+    best = max(valid, key=lambda trial: trial.score)
+    return {
+        "chosen": {"settings": best.settings, "score": _round(best.score)},
+        "trials": [
+            {
+                "settings": trial.settings,
+                "scores": {bits: _round(value) for bits, value in trial.scores.items()},
+            }
+            for trial in tried
+        ],
+    }
+
+
+def _round(value: float) -> float | None:
+    return None if math.isnan(value) else round(value, 4)
+
+
+def tuned_file(
+    suite: QualitySuite, outcomes: dict[str, dict[str, Any]], before: dict[str, Any]
+) -> str:
+    """Write the YAML of a search.
+
+    Args:
+        suite: what was tuned.
+        outcomes: from `choose`, by name of the entry.
+        before: outcomes of methods that were not tuned this time, kept as they are.
+    """
+    about = environment()
+    origin = {"git": about["git"], "sources": about["code"], **about["versions"]}
+    now = {name: {**outcome, "made_with": origin} for name, outcome in outcomes.items()}
+    together = {**before, **now}
+    content = {
+        "criterion": CRITERION,
+        "recipe": suite.recipe,
+        "seeds": list(tuning_of(suite).seeds),
+        "trials": tuning_of(suite).trials,
+        "methods": {e.name: together[e.name] for e in suite.entries if e.name in together},
+    }
+    head = f"# Written by `python -m benchmarks tune --suite {suite.name}`.\n"
+    return head + yaml.dump(content, Dumper=_Compact, sort_keys=False, width=10_000)
+
+
+class _Compact(yaml.SafeDumper):
+    """Block style outside, one line for each trial inside."""
+
+    def represent_mapping(
+        self, tag: str, mapping: Any, flow_style: bool | None = None
+    ) -> yaml.MappingNode:
+        items = dict(mapping)
+        flat = not any(isinstance(value, dict | list) for value in items.values())
+        return super().represent_mapping(tag, items, flow_style="settings" in items or flat)
+
+    def represent_sequence(
+        self, tag: str, sequence: Any, flow_style: bool | None = None
+    ) -> yaml.SequenceNode:
+        items = list(sequence)
+        flat = not any(isinstance(value, dict | list) for value in items)
+        return super().represent_sequence(tag, items, flow_style=flat)
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True

@@ -1,0 +1,86 @@
+"""One small suite, run once through the real command line; many tests look at it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[2]
+SMOKE = """
+kind: quality
+dataset: digits
+bits: [12]
+seeds: [0, 1]
+epochs: 2
+decay: 0.4
+batch_size: 128
+timeout_s: 60
+methods:
+  - itq
+  - {name: supcon_nm, options: {scorer: random}}
+  - {name: broken, method: supcon, label: a broken method, options: {lr: -1.0}}
+tuning: {trials: 2, seeds: [7]}
+"""
+MANY = SMOKE.replace("seeds: [0, 1]", "seeds: [0, 1, 2, 3, 4, 5, 6]").replace(
+    "epochs: 2\n", "epochs: 30\n"
+)
+
+
+def command(*arguments, **options):
+    words = [sys.executable, "-m", "benchmarks", *map(str, arguments)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(words, cwd=ROOT, start_new_session=True, **pipes, **options)
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("benchmarks")
+
+
+@pytest.fixture(scope="session")
+def smoke_file(folder):
+    path = folder / "smoke.yml"
+    path.write_text(SMOKE)
+    return path
+
+
+@pytest.fixture(scope="session")
+def interrupted(folder):
+    """Start a longer suite, press Ctrl-C once it has a result: (exit status, results)."""
+    path, out = folder / "many.yml", folder / "interrupted"
+    path.write_text(MANY)
+    running = command("run", "--suite", path, "--jobs", 1, "--out", out)
+    try:
+        until = time.monotonic() + 120
+        while not list(out.rglob("*.json")) and time.monotonic() < until:
+            assert running.poll() is None, running.communicate()
+            time.sleep(0.05)
+        os.killpg(running.pid, signal.SIGINT)  # a terminal signals the whole group
+        _, errors = running.communicate(timeout=60)
+    finally:
+        running.kill()
+    return running.returncode, out, errors
+
+
+@pytest.fixture(scope="session")
+def finished(smoke_file, folder):
+    """Run the smoke suite in two processes: (process, standard output, results)."""
+    out = folder / "results"
+    process = command("run", "--suite", smoke_file, "--jobs", 2, "--out", out)
+    output, errors = process.communicate(timeout=240)
+    return process.returncode, output, errors, out
+
+
+@pytest.fixture
+def one_thread():
+    """What a worker has; this process gets its own settings back."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(False)

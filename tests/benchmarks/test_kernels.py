@@ -1,0 +1,63 @@
+import pytest
+
+from benchmarks import kernels
+from benchmarks.results import Store
+from benchmarks.suites import KernelSuite, load_suite
+
+TINY = KernelSuite(
+    name="tiny",
+    repeats=2,
+    batch_size=16,
+    bits=16,
+    queries=5,
+    database=50,
+    classes=4,
+    timeout_s=1,
+)
+
+
+@pytest.fixture(autouse=True)
+def _short_samples(monkeypatch):
+    monkeypatch.setattr(kernels, "_SAMPLE_S", 1e-4)
+
+
+def test_every_kernel_runs_and_is_in_the_table(tmp_path):
+    store, specs = Store(tmp_path), kernels.plan(TINY)
+    for spec in specs[:-1]:
+        record, arrays = kernels.execute(spec)
+        assert all(len(seconds) == 2 and seconds.min() > 0 for seconds in arrays.values())
+        store.save(spec, record, arrays)
+    store.save(specs[-1], {"error": "boom"}, {})
+    lines = kernels.table_text(TINY, specs, store, "a command").splitlines()
+    rows = [line for line in lines if line.startswith("| ")][2:]
+    assert len(rows) == len(specs)
+    assert all("PML" in row or "argsort" in row for row in rows[:-1])
+    assert "failed" in rows[-1]
+
+
+def test_the_losses_are_those_of_the_package():
+    names = {spec["kernel"] for spec in kernels.plan(load_suite("kernels"))}
+    assert {"loss/DPSHLoss", "map/argsort", "map/pml", "step/active_nmlayer"} <= names
+    assert "loss/BaseHashingLoss" not in names
+
+
+def test_peers_compute_nearly_the_same():
+    for name in ("map/argsort", "map/pml"):
+        (spec,) = kernels.plan(load_suite("kernels"), [name])
+        contest = kernels.KERNELS[name]({**spec, "queries": 20, "database": 2000})
+        peer = contest.peer()
+        if isinstance(peer, dict):
+            peer = peer["mean_average_precision"]
+        assert contest.ours() == pytest.approx(peer, abs=0.01)
+
+
+def test_a_median_ratio_is_that_of_the_repeats(tmp_path):
+    import numpy as np
+
+    store = Store(tmp_path)
+    (spec,) = kernels.plan(TINY, ["map/argsort"])
+    arrays = {"ours_s": np.array([1.0, 2.0, 9.0]), "peer_s": np.array([2.0, 2.0, 3.0])}
+    store.save(spec, {"peer": "p"}, arrays)
+    row = kernels.table_text(TINY, [spec], store, "c").splitlines()[4]
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells == ["map/argsort", "p", "2000.00", "2000.00", "1.00", "0.75 to 2.00"]

@@ -1,0 +1,149 @@
+import math
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from benchmarks import quality, tuning
+from benchmarks.interface import METHODS, MethodEntry
+from benchmarks.registry import Registry
+from benchmarks.results import key_of
+from benchmarks.search import Choice, LogUniform
+from benchmarks.suites import load_suite, narrow, suite_names
+
+
+@pytest.fixture
+def quick():
+    return load_suite("quick", with_tuned=False)
+
+
+def test_shipped_suites_are_understood():
+    assert {"quick", "kernels"} <= set(suite_names())
+    for name in suite_names():
+        assert load_suite(name).name == name
+
+
+def test_quick_is_tuned_for_all_it_runs():
+    suite = load_suite("quick")
+    assert suite.tuned is not None
+    assert len(suite.seeds) >= 5
+    specs = quality.plan(suite)
+    assert len(specs) == len(suite.entries) * len(suite.bits) * len(suite.seeds)
+    assert len({key_of(spec) for spec in specs}) == len(specs)
+
+
+def test_every_method_is_tuned_with_equal_effort(quick):
+    for entry in quick.entries:
+        tried = tuning.trials(quick, entry)
+        assert len(tried) == quick.tuning.trials
+        assert tried == tuning.trials(quick, entry)
+        space = METHODS[entry.method].space
+        assert len(set(space) - {"lr"}) <= 2
+        assert tried[0] == {
+            name: METHODS[entry.method].defaults()[name] for name in tried[0]
+        }
+    assert not set(quick.seeds) & set(quick.tuning.seeds)
+
+
+def test_all_methods_try_the_same_learning_rates(quick):
+    rates = [
+        [trial["lr"] for trial in tuning.trials(quick, entry)]
+        for entry in quick.entries
+        if "lr" in METHODS[entry.method].space
+    ]
+    assert len(rates) > 8
+    assert all(rate == rates[0] for rate in rates)
+    assert len(set(rates[0])) == quick.tuning.trials
+
+
+def test_draws_are_spread_over_their_space():
+    rng = np.random.default_rng(0)
+    values = LogUniform(1e-3, 1e-1).draw(rng, 20)
+    places = sorted(10 * (math.log10(value) + 3) for value in values)
+    slack = 0.03  # three digits are kept
+    assert all(i - slack < place < i + 1 + slack for i, place in enumerate(places))
+    counts = Counter(Choice("a", "b", "c").draw(rng, 8))
+    assert sorted(counts.values()) == [2, 3, 3]
+
+
+def test_a_fixed_option_is_not_searched_and_wins(quick):
+    entry = replace(quick.entry("supcon"), options={"lr": 0.5})
+    assert "lr" not in tuning.trials(quick, entry)[1]
+    spec = quality.make_spec(quick, entry, 12, 0, {"temperature": 0.3})
+    assert spec["settings"] == {"lr": 0.5, "temperature": 0.3}
+
+
+def test_narrow_keeps_the_order_of_the_suite(quick):
+    suite = narrow(quick, methods=["dpsh", "itq"], bits=[24], seeds=[8])
+    assert [entry.name for entry in suite.entries] == ["itq", "dpsh"]
+    assert {(s["bits"], s["seed"]) for s in quality.plan(suite)} == {(24, 8)}
+
+
+GOOD = """kind: quality
+dataset: digits
+bits: [12]
+seeds: [0]
+epochs: 2
+decay: 0.4
+batch_size: 128
+timeout_s: 60
+methods: [itq]
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (GOOD.replace("kind: quality", "kind: qality"), "unknown kind of suite in s.yml"),
+        (GOOD + "epoch: 3\n", "unknown key in s.yml 'epoch'; known: name, dataset"),
+        (GOOD.replace("epochs: 2\n", ""), "s.yml lacks epochs"),
+        (
+            GOOD.replace("[itq]", "[itk]"),
+            "unknown method 'itk'; known: contr",
+        ),
+        (
+            GOOD.replace("digits", "digit"),
+            "unknown dataset in s.yml 'digit'; known: d",
+        ),
+        (GOOD.replace("[itq]", "[itq, itq]"), "names a method twice: itq, itq"),
+        (
+            GOOD.replace("[itq]", "[{name: itq, options: {iteration: 3}}]"),
+            "unknown option of ITQ on raw features 'iteration'; known: iterations",
+        ),
+        (GOOD + "tuning: {trials: 2, seeds: [0]}\n", r"seeds \[0\] of s served to tune it"),
+    ],
+)
+def test_a_suite_that_is_not_understood_is_refused(tmp_path, text, message):
+    path = tmp_path / "s.yml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        load_suite(str(path))
+
+
+def test_settings_tuned_for_another_recipe_are_refused(tmp_path):
+    path = tmp_path / "s.yml"
+    path.write_text(GOOD)
+    recipe = "{dataset: digits, epochs: 3, decay: 0.4, batch_size: 128}"
+    (tmp_path / "s_tuned.yml").write_text(f"recipe: {recipe}\nmethods: {{}}\n")
+    with pytest.raises(ValueError, match="was tuned with"):
+        load_suite(str(path))
+    assert load_suite(str(path), with_tuned=False).tuned is None
+
+
+def test_a_registry_refuses_doubles_and_names_the_known():
+    registry = Registry("thing")
+    registry.add("one", 1)
+    registry.add("two", 2)
+    assert registry["two"] == 2
+    with pytest.raises(ValueError, match="there is already a thing called 'one'"):
+        registry.add("one", 3)
+    with pytest.raises(ValueError, match="unknown thing 'three'; known: one, two"):
+        registry["three"]
+
+
+def test_unknown_options_of_a_method_name_the_known():
+    entry = MethodEntry("x", lambda problem, a=1: None, {})
+    assert entry.settings({}) == {"a": 1}
+    with pytest.raises(ValueError, match="unknown option of x 'b'; known: a"):
+        entry.settings({"b": 2})
