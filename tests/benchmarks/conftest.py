@@ -16,7 +16,7 @@ kind: quality
 dataset: digits
 bits: [12]
 seeds: [0, 1]
-epochs: 2
+epochs: 4
 decay: 0.4
 batch_size: 128
 timeout_s: 60
@@ -27,7 +27,7 @@ methods:
 tuning: {trials: 2, seeds: [7]}
 """
 MANY = SMOKE.replace("seeds: [0, 1]", "seeds: [0, 1, 2, 3, 4, 5, 6]").replace(
-    "epochs: 2\n", "epochs: 30\n"
+    "epochs: 4\n", "epochs: 30\n"
 )
 
 

@@ -92,7 +92,7 @@ def test_the_loop_calls_back_and_trains_what_it_should():
 def test_a_head_is_merged_to_its_end_within_the_epochs():
     problem = Problem(8, 4, bits=12, epochs=10, decay=0.4, batch_size=16)
     method = METHODS["dpsh_nm"].factory(problem)
-    assert method.head.all_bits == (96, 48, 24, 12)
+    assert method.head.all_bits == (48, 24, 12)
     method.fit(torch.rand(40, 8), torch.arange(40) % 4)
     assert method.head.finished
     assert epochs_per_stage(problem, 3) == 2
@@ -105,13 +105,7 @@ def test_a_head_is_merged_to_its_end_within_the_epochs():
 
 @pytest.mark.parametrize(
     ("bits", "expected"),
-    [
-        (12, (96, 48, 24, 12)),
-        (24, (96, 48, 24)),
-        (32, (64, 32)),
-        (48, (96, 48)),
-        (64, (128, 64)),
-    ],
+    [(12, (48, 24, 12)), (24, (48, 24)), (32, (64, 32)), (48, (96, 48))],
 )
-def test_chains_begin_near_96_bits_and_merge_at_least_once(bits, expected):
-    assert chain(bits) == expected
+def test_chains_keep_to_the_longest_but_merge_at_least_once(bits, expected):
+    assert chain(bits, longest=48) == expected
