@@ -2,6 +2,7 @@
 
 Both sides are timed in turn within one process of one thread, so that a slow moment of the
 machine hits both. A ratio is taken for each repeat; tables show median and quartiles.
+`evaluation/*` have sizes of their own: a whole database, on the threads the suite names.
 """
 
 import inspect
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import faiss
 import numpy as np
 import torch
 from pytorch_metric_learning.losses import ContrastiveLoss
@@ -19,7 +21,7 @@ from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
 from torch import Tensor, nn
 
 from pml_nmlayer import losses
-from pml_nmlayer.codes import binarize
+from pml_nmlayer.codes import binarize, pack_codes
 from pml_nmlayer.layers import ProgressiveHead
 from pml_nmlayer.losses import DPSHLoss, NMLoss
 from pml_nmlayer.ranking import mean_average_precision
@@ -31,6 +33,7 @@ from .results import Arrays, Record, Spec, Store
 from .suites import KernelSuite
 from .training import HIDDEN, Learner
 
+EVALUATION = "evaluation/"
 _SAMPLE_S = 0.02  # calls are repeated until a sample takes about this long
 
 
@@ -63,12 +66,19 @@ def plan(suite: KernelSuite, names: list[str] | None = None) -> list[Spec]:
     sizes = ("repeats", "batch_size", "bits", "queries", "database", "classes")
     common = {name: getattr(suite, name) for name in sizes}
     about = {"kind": "kernel", "suite": suite.name, "dataset": "synthetic", "seed": 0}
-    return [{**about, "kernel": name, **common} for name in names]
+    return [
+        {**about, "kernel": name, **common}
+        | (suite.evaluation if name.startswith(EVALUATION) else {})
+        for name in names
+    ]
 
 
 def execute(spec: Spec) -> tuple[Record, Arrays]:
     """Time both sides of a contest in turn, after one call each to warm up."""
     torch.manual_seed(spec["seed"])
+    if "threads" in spec:
+        torch.set_num_threads(spec["threads"])
+        faiss.omp_set_num_threads(spec["threads"])
     contest = KERNELS[spec["kernel"]](spec)
     calls = {side: _calls(getattr(contest, side)) for side in ("ours", "peer")}
     seconds: dict[str, list[float]] = {"ours": [], "peer": []}
@@ -101,9 +111,17 @@ def table_text(suite: KernelSuite, specs: list[Spec], store: Store, command: str
         f"- Losses: forward and backward, B = {suite.batch_size}, K = {suite.bits}, "
         f"{suite.classes} classes. mAP@all: {suite.queries} queries, "
         f"{suite.database:,} items, {suite.bits} bits.\n"
+        f"{_about_evaluation(suite)}"
         f"- Command: `{command}`."
     )
     return f"## Suite `{suite.name}`: seconds\n\n{table}\n\n{notes}\n"
+
+
+def _about_evaluation(suite: KernelSuite) -> str:
+    if not suite.evaluation:
+        return ""
+    sizes = ", ".join(f"{name} {value:,}" for name, value in suite.evaluation.items())
+    return f"- `{EVALUATION}*`: mAP@all as above, but {sizes}.\n"
 
 
 def _row(spec: Spec, store: Store) -> list[str]:
@@ -187,7 +205,6 @@ def argsort_map(
     return float(np.mean(values))
 
 
-@kernel("map/argsort")
 def map_against_argsort(spec: Spec) -> Contest:
     codes = _codes(spec)
     arrays = [values.numpy() for values in codes]
@@ -198,7 +215,6 @@ def map_against_argsort(spec: Spec) -> Contest:
     )
 
 
-@kernel("map/pml")
 def map_against_pml(spec: Spec) -> Contest:
     q, q_labels, r, r_labels = _codes(spec)
     calculator = AccuracyCalculator(
@@ -209,6 +225,32 @@ def map_against_pml(spec: Spec) -> Contest:
         lambda: calculator.get_accuracy(q, q_labels, r, r_labels),
         "PML AccuracyCalculator(k=None)",
     )
+
+
+def map_against_faiss(spec: Spec) -> Contest:
+    """Compare mAP@all with a mere search for 100 neighbours in the same packed codes."""
+    q, q_labels, r, r_labels = _codes(spec)
+    packed = pack_codes(q), pack_codes(r)
+    index = faiss.IndexBinaryFlat(8 * packed[1].shape[1])
+    index.add(packed[1].numpy())
+    k = min(100, len(r))
+    return Contest(
+        lambda: mean_average_precision(
+            packed[0], q_labels, packed[1], r_labels, bits=spec["bits"]
+        ),
+        lambda: index.search(packed[0].numpy(), k),
+        f"faiss IndexBinaryFlat.search, k = {k}",
+    )
+
+
+for _name, _make in (
+    ("map/argsort", map_against_argsort),
+    ("map/pml", map_against_pml),
+    (f"{EVALUATION}argsort", map_against_argsort),
+    (f"{EVALUATION}pml", map_against_pml),
+    (f"{EVALUATION}faiss", map_against_faiss),
+):
+    KERNELS.add(_name, _make)
 
 
 @kernel("step/active_nmlayer")

@@ -1,7 +1,7 @@
 """Suites: what is run is said in YAML, one file a suite."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -84,6 +84,7 @@ class KernelSuite:
     database: int
     classes: int
     timeout_s: float
+    evaluation: dict[str, int] = field(default_factory=dict)  # sizes of evaluation/*
 
 
 Suite = QualitySuite | KernelSuite
@@ -189,9 +190,10 @@ def _tuned(suite: QualitySuite, path: Path) -> Tuned | None:
 
 
 def _build(kind: type[S], content: dict[str, Any], path: Path) -> S:
-    known = [field.name for field in fields(kind)]  # type: ignore[arg-type]
-    check_known(f"key in {path.name}", content, known)
-    missing = [name for name in known if name not in content]
+    all_fields = fields(kind)  # type: ignore[arg-type]
+    check_known(f"key in {path.name}", content, [item.name for item in all_fields])
+    needed = [item.name for item in all_fields if item.default_factory is MISSING]
+    missing = [name for name in needed if name not in content]
     if missing:
         raise ValueError(f"{path.name} lacks {', '.join(missing)}")
     return kind(**content)

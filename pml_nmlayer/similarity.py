@@ -1,10 +1,17 @@
 """From labels to relevance: who counts as similar to whom, and how much.
 
 Labels are integer class ids (B,) or multi-hot rows (B, C) of 0 and 1 everywhere in this
-package. Two items are similar when they share at least one label.
+package. Two items are similar when they share at least one label. Any other grading, of
+any other labels, is a function of two blocks of labels (`Relevance`).
 """
 
+from collections.abc import Callable
+
+import torch
 from torch import Tensor
+
+Relevance = Callable[[Tensor, Tensor], Tensor]
+"""Labels of Q and of N items -> (Q, N) grades, integers >= 0; 0 is not relevant."""
 
 
 def check_labels(labels: Tensor, count: int, name: str = "labels") -> None:
@@ -119,3 +126,39 @@ def jaccard(labels: Tensor, ref_labels: Tensor | None = None) -> Tensor:
         return shared
     sizes = labels.float().sum(1)[:, None] + ref_labels.float().sum(1)[None, :]
     return shared / (sizes - shared).clamp(min=1)
+
+
+def relevance_grades(
+    relevance: Relevance, labels: Tensor, ref_labels: Tensor, grades: int | None = None
+) -> Tensor:
+    r"""Grade pairs by a user's function, and refuse what is no grade.
+
+    Args:
+        relevance: labels of Q and of N items -> (Q, N) integers >= 0.
+        labels: first argument of `relevance`.
+        ref_labels: second argument.
+        grades: G, one more than the largest grade; None to cut grades at 1.
+
+    Shapes:   labels (Q, ...), ref_labels (N, ...) -> (Q, N) int64.
+    Returns:  grades in 0..G - 1, or 0 and 1 where `grades` is None.
+    Raises:   ValueError: another shape, a fraction, a negative or too large a grade.
+
+    Example:
+        >>> y = torch.tensor([[2, 0, 1]])  # how much of each topic an item has
+        >>> relevance_grades(lambda a, b: a @ b.T, y, torch.tensor([[1, 0, 2]]), grades=5)
+        tensor([[4]])
+    """
+    graded = torch.as_tensor(relevance(labels, ref_labels)).to(labels.device)
+    if graded.shape != (len(labels), len(ref_labels)):
+        raise ValueError(
+            f"relevance must return shape {(len(labels), len(ref_labels))} for these "
+            f"labels, got {tuple(graded.shape)}"
+        )
+    whole = graded.long()
+    top = torch.inf if grades is None else grades - 1
+    if not bool(((whole == graded) & (whole >= 0) & (whole <= top)).all()):
+        raise ValueError(
+            f"relevance must return integers in 0..{top}; round fractions to grades, and "
+            "pass grades=, one more than the largest"
+        )
+    return whole.clamp(max=1) if grades is None else whole

@@ -604,3 +604,104 @@ def tie_aware_ap_permutations(codes, y):
                 scores.append(score / len(relevant))
         averages.append(1 - sum(scores) / len(scores))
     return sum(averages) / max(len(averages), 1)
+
+
+def encoded_linear(rows, weight, bias):
+    """Rows, weight, bias as lists -> packed bytes of sign(W x + b), first bit highest."""
+    packed = []
+    for x in rows:
+        ones = [dot(w, x) + b >= 0 for w, b in zip(weight, bias, strict=True)]
+        ones += [False] * (-len(ones) % 8)
+        packed.append(
+            [
+                sum(2 ** (7 - j) for j in range(8) if ones[i + j])
+                for i in range(0, len(ones), 8)
+            ]
+        )
+    return packed
+
+
+def hash_index_search(queries, codes, ids, k):
+    """For each query the k smallest (differing bits, id); codes as lists of -1 and +1."""
+    results = []
+    for query in queries:
+        pairs = []
+        for code, name in zip(codes, ids, strict=True):
+            different = 0
+            for a, b in zip(query, code, strict=True):
+                different += a != b
+            pairs.append((different, name))
+        results.append(sorted(pairs)[:k])
+    return results
+
+
+def hash_index_asymmetric(queries, codes, ids, k):
+    """For each real query the k smallest (sum of |u| over differing bits, id)."""
+    results = []
+    for query in queries:
+        pairs = []
+        for code, name in zip(codes, ids, strict=True):
+            differing = [
+                abs(u) for u, b in zip(query, code, strict=True) if (u >= 0) != (b > 0)
+            ]
+            pairs.append((math.fsum(differing), name))
+        results.append(sorted(pairs)[:k])
+    return results
+
+
+def retrieval_reciprocal_rank(ranked):
+    """Relevance in order of ranks -> 1 / rank of the first relevant item, NaN without."""
+    for rank, relevant in enumerate(ranked, start=1):
+        if relevant:
+            return 1 / rank
+    return math.nan
+
+
+def retrieval_precision_at_k(ranked, k):
+    if not any(ranked):
+        return math.nan
+    return sum(map(bool, ranked[:k])) / min(k, len(ranked))
+
+
+def retrieval_recall_at_k(ranked, k):
+    if not any(ranked):
+        return math.nan
+    return sum(map(bool, ranked[:k])) / sum(map(bool, ranked))
+
+
+def retrieval_ball(items, hits, radius):
+    """One query: items and hits at each distance -> precision, recall, F1 within radius."""
+    near = sum(items[: radius + 1])
+    found = sum(hits[: radius + 1])
+    if sum(hits) == 0:
+        return (0.0 if near == 0 else found / near), math.nan, math.nan
+    precision = found / near if near else 0.0
+    recall = found / sum(hits)
+    if precision + recall == 0:
+        return precision, recall, 0.0
+    return precision, recall, 2 * precision * recall / (precision + recall)
+
+
+def retrieval_conventional_ranking(q, y, r, z, own):
+    """One query: relevance of items sorted by (distance, index), `own` left out."""
+    order = sorted((hamming(q, r[n]), n) for n in range(len(r)) if n != own)
+    return [similar(y, z[n]) for _, n in order]
+
+
+def bit_statistics_entropy(codes, k):
+    p = sum(1 for row in codes if row[k] > 0) / len(codes)
+    return -sum(x * math.log2(x) for x in (p, 1 - p) if x > 0)
+
+
+def bit_statistics_likelihood(codes, y, order, count):
+    """Mean over `count` parts of an order of the importance of bits, weighted by items."""
+    total, weight = [0.0] * len(codes[0]), 0
+    for m in range(count):
+        rows = [order[n] for n in range(m, len(codes), count)]
+        pairs = [(i, j) for i in rows for j in rows if i != j]
+        if len({similar(y[i], y[j]) for i, j in pairs}) < 2:
+            continue
+        mine = drop_one_importance([codes[i] for i in rows], [y[i] for i in rows])
+        total = [t + len(rows) * v for t, v in zip(total, mine, strict=True)]
+        weight += len(rows)
+    return [t / max(weight, 1) for t in total]

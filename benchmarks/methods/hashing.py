@@ -13,8 +13,8 @@ from ..training import HIDDEN, Learner
 from .metric_learning import LR, TEMPERATURE
 
 QUANTIZATION = Choice(0.0, 0.01, 0.03, 0.1)
-# Where chains begin. On validation splits of other seeds, digits gained nothing from 96 bits
-# with SupCon, and DPSH lost: θ grows with the length, and with it what a step does to θ.
+# Where chains begin. On validation splits of other seeds SupCon gained nothing from 96 bits
+# and DPSH lost: θ grows with the length, and with it what a step does to θ.
 LONGEST = 48
 
 

@@ -80,7 +80,8 @@ def soft_histogram(distance: Tensor, masks: Tensor, bits: int, bins: int) -> Ten
         tensor([[[1.0000, 0.7500, 0.2500]]])
     """
     position = distance * (bins / bits)
-    lower = position.detach().floor().clamp(max=bins - 1)
+    # A NaN stays in the counts; only as an index it must become a number.
+    lower = position.detach().nan_to_num().floor().clamp(max=bins - 1)
     upper_share = (position - lower) * masks
     index = lower.long().expand(masks.shape)
     counts = distance.new_zeros(*masks.shape[:2], bins + 1)

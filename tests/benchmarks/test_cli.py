@@ -47,7 +47,7 @@ def test_a_record_says_where_it_came_from(finished):
     assert record["cpu"]
     assert {"git", "code"} <= set(record)
     assert 0 < record["train_s"] < record["wall_s"]
-    training, served = 256 * 24 + 24, 256 * 12 + 12
+    training, served = 256 * 48 + 48, 256 * 12 + 12
     assert record["head_parameters"] == {"training": training, "serving": served}
 
 

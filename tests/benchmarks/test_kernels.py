@@ -1,4 +1,6 @@
+import faiss
 import pytest
+import torch
 
 from benchmarks import kernels
 from benchmarks.results import Store
@@ -31,7 +33,8 @@ def test_every_kernel_runs_and_is_in_the_table(tmp_path):
     lines = kernels.table_text(TINY, specs, store, "a command").splitlines()
     rows = [line for line in lines if line.startswith("| ")][2:]
     assert len(rows) == len(specs)
-    assert all("PML" in row or "argsort" in row for row in rows[:-1])
+    peers = ("PML", "argsort", "faiss")
+    assert all(any(peer in row for peer in peers) for row in rows[:-1])
     assert "failed" in rows[-1]
 
 
@@ -39,6 +42,29 @@ def test_the_losses_are_those_of_the_package():
     names = {spec["kernel"] for spec in kernels.plan(load_suite("kernels"))}
     assert {"loss/DPSHLoss", "map/argsort", "map/pml", "step/active_nmlayer"} <= names
     assert "loss/BaseHashingLoss" not in names
+
+
+def test_evaluation_has_sizes_of_its_own():
+    suite = load_suite("kernels")
+    names = ["evaluation/faiss", "map/argsort"]
+    large, small = kernels.plan(suite, names)
+    assert {name: large[name] for name in suite.evaluation} == suite.evaluation
+    assert (large["database"], large["threads"]) == (59_000, 2)
+    assert (small["database"], small["repeats"]) == (suite.database, suite.repeats)
+    assert "threads" not in small
+    assert "database 59,000" in kernels.table_text(suite, [], None, "c")
+    assert "threads" not in kernels.table_text(TINY, [], None, "c")
+
+
+def test_threads_are_those_of_the_spec():
+    (spec,) = kernels.plan(TINY, ["evaluation/faiss"])
+    torch_before, faiss_before = torch.get_num_threads(), faiss.omp_get_max_threads()
+    try:
+        kernels.execute({**spec, "threads": 2})
+        assert (torch.get_num_threads(), faiss.omp_get_max_threads()) == (2, 2)
+    finally:
+        torch.set_num_threads(torch_before)
+        faiss.omp_set_num_threads(faiss_before)
 
 
 def test_peers_compute_nearly_the_same():

@@ -1,11 +1,18 @@
+import copy
 import math
+import pickle
+import sqlite3
 
 import numpy as np
 import pytest
 import torch
 from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
 
-from pml_nmlayer.evaluation import HammingAccuracyCalculator, HammingKNN
+import pml_nmlayer.evaluation.hamming_accuracy_calculator as module
+from pml_nmlayer import ranking
+from pml_nmlayer.bit_statistics import bit_statistics
+from pml_nmlayer.evaluation import HAMMING_METRICS, HammingAccuracyCalculator, HammingKNN
+from pml_nmlayer.hamming import grade_histograms, hamming_histograms
 from pml_nmlayer.ranking import mean_average_precision
 from tests.test_hamming import random_codes, random_labels
 
@@ -141,6 +148,12 @@ def test_queries_without_relevant_items():
         (lambda: calculator(include=("map",)), ValueError, "metrics must be one or more"),
         (lambda: calculator(include=("hamming_map_at_k",)), ValueError, "integer k"),
         (lambda: calculator(normalizer="all"), ValueError, "normalizer must be one of"),
+        (lambda: calculator(empty="nan"), ValueError, "empty must be one of"),
+        (
+            lambda: calculator(include=("hamming_recall_at_k",), k="max_bin_count"),
+            ValueError,
+            "hamming_recall_at_k needs an integer k",
+        ),
         (lambda: calculator(k=0), ValueError, "greater than 0"),
         (
             lambda: calculator(label_comparison_fn=torch.eq),
@@ -181,3 +194,79 @@ def test_queries_without_relevant_items():
 def test_bad_input(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_every_metric_equals_its_function():
+    q_labels, r_labels = random_labels(9, "multi-hot", 1), random_labels(60, "multi-hot", 2)
+    q_labels[0] = 0  # nothing is relevant to the first query
+    sides = Q, q_labels, R, r_labels
+    items, hits = hamming_histograms(*sides)
+    expected = {
+        "hamming_map": ranking.tie_aware_average_precision(items, hits),
+        "hamming_map_conventional": ranking.conventional_average_precision(*sides),
+        "hamming_map_at_k_conventional": ranking.conventional_average_precision(
+            *sides, 7, "relevant"
+        ),
+        "hamming_mrr": ranking.tie_aware_reciprocal_rank(items, hits),
+        "hamming_precision_at_k": ranking.precision_at_k(items, hits, 7),
+        "hamming_recall_at_k": ranking.recall_at_k(items, hits, 7),
+        "hamming_ndcg": ranking.tie_aware_ndcg(grade_histograms(*sides)),
+        "hamming_ndcg_at_k": ranking.tie_aware_ndcg(grade_histograms(*sides), 7),
+    }
+    for order in ("", "_best", "_worst"):
+        name = order[1:] or "expected"
+        expected[f"hamming_map{order}"] = ranking.tie_aware_average_precision(
+            items, hits, tie_order=name
+        )
+        expected[f"hamming_map_at_k{order}"] = ranking.tie_aware_average_precision(
+            items, hits, 7, "relevant", name
+        )
+    judged = torch.where(hits.sum(1) > 0, 1.0, torch.nan)
+    for radius in range(4):
+        for name in ("precision", "recall", "f1"):
+            metric = getattr(ranking, f"{name}_within_radius")
+            values = metric(items, hits, radius) * judged
+            expected[f"{name}_at_radius_{radius}"] = values
+    bits = bit_statistics(R, r_labels).summary()
+    assert set(HAMMING_METRICS) == set(expected) | set(bits)
+    for empty in ("skip", "zero"):
+        found = calculator(
+            include=HAMMING_METRICS, k=7, normalizer="relevant", empty=empty
+        ).get_accuracy(*sides)
+        assert set(found) == set(HAMMING_METRICS)
+        for name, values in expected.items():
+            value = values.nanmean() if empty == "skip" else values.nan_to_num().mean()
+            assert found[name] == pytest.approx(value.item(), abs=1e-12), name
+        for name, value in bits.items():
+            assert found[name] == pytest.approx(value)
+
+
+def test_only_what_is_asked_for_is_computed(monkeypatch):
+    def refuse(*args, **kwargs):
+        raise AssertionError
+
+    for name in ("grade_histograms", "conventional_average_precision", "bit_statistics"):
+        monkeypatch.setattr(module, name, refuse)
+    calculator(k=5).get_accuracy(Q, Q_LABELS, R, R_LABELS)
+    monkeypatch.undo()
+    monkeypatch.setattr(module, "hamming_histograms", refuse)
+    names = ("hamming_ndcg", "bit_entropy", "hamming_map_conventional", "precision_at_1")
+    assert set(calculator(include=names).get_accuracy(Q, Q_LABELS, R, R_LABELS)) == {*names}
+
+
+def test_names_are_columns_of_an_unquoted_sql_statement():
+    table = sqlite3.connect(":memory:")
+    columns = ", ".join(f"{name}_level0 REAL" for name in HAMMING_METRICS)
+    table.execute(f"CREATE TABLE accuracies ({columns})")
+    first = table.execute("SELECT * FROM accuracies").description
+    assert [column[0] for column in first] == [f"{name}_level0" for name in HAMMING_METRICS]
+
+
+def test_a_calculator_can_be_copied():
+    copied = pickle.loads(
+        pickle.dumps(copy.deepcopy(calculator(include=HAMMING_METRICS, k=3)))
+    )
+    copied.k = 5
+    expected = calculator(include=HAMMING_METRICS, k=5)
+    arguments = Q, Q_LABELS, R, R_LABELS
+    assert copied.get_accuracy(*arguments) == expected.get_accuracy(*arguments)

@@ -93,33 +93,12 @@ def test_least_at_large_outputs_on_the_side_of_the_centre():
     assert (wrong.grad * loss.codebook < 0).all()
 
 
-def test_one_hot_rows_equal_class_ids():
-    u, loss = torch.randn(6, 8), CSQLoss(4, 8)
-    rows = torch.nn.functional.one_hot(LABELS, 4)
-    torch.testing.assert_close(loss(u, rows), loss(u, LABELS), rtol=0, atol=0)
-
-
-def test_empty_batch_is_exactly_zero_with_a_gradient(dtype):
-    u = torch.randn(0, 8, dtype=dtype, requires_grad=True)
-    loss = CSQLoss(4, 8)(u, torch.zeros(0, dtype=torch.long))
-    loss.backward()
-    assert loss.item() == 0
-    assert u.grad.shape == (0, 8)
-
-
 def test_items_without_classes_have_no_centre():
     u = torch.randn(3, 8, requires_grad=True)
     loss = CSQLoss(4, 8, quantization_weight=0)(u, torch.zeros(3, 4))
     loss.backward()
     assert loss.item() == 0
     assert not u.grad.any()
-
-
-@pytest.mark.parametrize("size", [1, 4])
-def test_one_class_batch_is_finite(size):
-    u = torch.randn(size, 8, requires_grad=True)
-    CSQLoss(4, 8)(u, torch.zeros(size, dtype=torch.long)).backward()
-    assert torch.isfinite(u.grad).all()
 
 
 def test_invariant_to_bit_order_and_negation_of_outputs_and_centres():
@@ -129,13 +108,6 @@ def test_invariant_to_bit_order_and_negation_of_outputs_and_centres():
     changed.tie_bits.copy_(loss.tie_bits[order] * flip)
     moved = u[:, order] * flip
     torch.testing.assert_close(changed(moved, MULTI_HOT), loss(u, MULTI_HOT))
-
-
-def test_bfloat16_autocast_is_computed_in_float32():
-    u, loss = torch.randn(6, 48), CSQLoss(4, 48)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        mixed = loss(u, LABELS)
-    torch.testing.assert_close(mixed, loss(u, LABELS), rtol=0, atol=0)
 
 
 def test_state_dict_carries_the_codebook_and_the_tie_bits():
@@ -165,7 +137,6 @@ U = torch.randn(6, 8)
         (lambda: CSQLoss(4, 8, codebook=torch.ones(3, 8)), r"got \(3, 8\)"),
         (lambda: CSQLoss(4, 8, codebook=torch.rand(4, 8)), "must hold -1 and"),
         (lambda: CSQLoss(9, 3), "3 bits have 8 codes"),
-        (lambda: CSQLoss(4, 8)(U), "labels are required"),
         (
             lambda: CSQLoss(4, 8)(U, LABELS, ref_emb=U.clone(), ref_labels=LABELS),
             "ref_emb is not supported",

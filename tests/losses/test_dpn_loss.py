@@ -83,20 +83,6 @@ def test_codebook_is_hadamard_where_it_fits_and_maximin_elsewhere():
     assert torch.equal(DPNLoss(10, 48, seed=2).codebook, maximin_codebook(10, 48, 2))
 
 
-def test_one_hot_rows_equal_class_ids():
-    u, loss = torch.randn(6, 8), DPNLoss(4, 8)
-    rows = torch.nn.functional.one_hot(LABELS, 4)
-    torch.testing.assert_close(loss(u, rows), loss(u, LABELS), rtol=0, atol=0)
-
-
-def test_empty_batch_is_exactly_zero_with_a_gradient(dtype):
-    u = torch.randn(0, 8, dtype=dtype, requires_grad=True)
-    loss = DPNLoss(4, 8)(u, torch.zeros(0, dtype=torch.long))
-    loss.backward()
-    assert loss.item() == 0
-    assert u.grad.shape == (0, 8)
-
-
 def test_items_without_classes_count_zero():
     u = torch.randn(3, 8, requires_grad=True)
     loss = DPNLoss(4, 8)(u, torch.zeros(3, 4))
@@ -105,25 +91,11 @@ def test_items_without_classes_count_zero():
     assert not u.grad.any()
 
 
-@pytest.mark.parametrize("size", [1, 4])
-def test_one_class_batch_is_finite(size):
-    u = torch.randn(size, 8, requires_grad=True)
-    DPNLoss(4, 8)(u, torch.zeros(size, dtype=torch.long)).backward()
-    assert torch.isfinite(u.grad).all()
-
-
 def test_invariant_to_bit_order_and_negation_of_outputs_and_targets():
     u, loss = torch.randn(6, 9), DPNLoss(4, 9)
     order, flip = torch.randperm(9), torch.where(torch.rand(9) < 0.5, 1.0, -1.0)
     changed = DPNLoss(4, 9, codebook=loss.codebook[:, order] * flip)
     torch.testing.assert_close(changed(u[:, order] * flip, MULTI_HOT), loss(u, MULTI_HOT))
-
-
-def test_bfloat16_autocast_is_computed_in_float32():
-    u, loss = torch.randn(6, 48), DPNLoss(4, 48)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        mixed = loss(u, LABELS)
-    torch.testing.assert_close(mixed, loss(u, LABELS), rtol=0, atol=0)
 
 
 def test_state_dict_carries_the_codebook():
@@ -155,7 +127,6 @@ U = torch.randn(6, 8)
         (lambda: DPNLoss(4, 8, preset="sum"), "preset must be None or 'paper'"),
         (lambda: DPNLoss(4, 8, distance=CosineSimilarity()), "takes no distance"),
         (lambda: DPNLoss(4, 8, codebook="random"), "got 'random'"),
-        (lambda: DPNLoss(4, 8)(U), "labels are required"),
         (
             lambda: DPNLoss(4, 8)(U, LABELS, ref_emb=U.clone(), ref_labels=LABELS),
             "ref_emb is not supported",

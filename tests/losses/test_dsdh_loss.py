@@ -136,20 +136,6 @@ def test_weights_come_to_rest_at_ridge_regression(labels):
     torch.testing.assert_close(loss.W.grad, torch.zeros_like(loss.W), rtol=0, atol=1e-12)
 
 
-def test_one_hot_rows_equal_class_ids():
-    u, loss = torch.randn(6, 8), with_weights(torch.randn(4, 8))
-    rows = torch.nn.functional.one_hot(LABELS, 4)
-    torch.testing.assert_close(loss(u, rows), loss(u, LABELS), rtol=0, atol=0)
-
-
-def test_empty_batch_is_exactly_zero_with_a_gradient(dtype):
-    u = torch.randn(0, 8, dtype=dtype, requires_grad=True)
-    loss = DSDHLoss(4, 8)(u, torch.zeros(0, dtype=torch.long))
-    loss.backward()
-    assert loss.item() == 0
-    assert u.grad.shape == (0, 8)
-
-
 def test_one_item_has_no_pair_term():
     u = torch.randn(1, 8, requires_grad=True)
     loss = DSDHLoss(4, 8, class_weight=0, ridge_weight=0, quantization_weight=0)
@@ -159,27 +145,11 @@ def test_one_item_has_no_pair_term():
     assert not u.grad.any()
 
 
-@pytest.mark.parametrize("size", [1, 4])
-def test_one_class_batch_is_finite(size):
-    u = torch.randn(size, 8, requires_grad=True)
-    loss = DSDHLoss(4, 8)
-    loss(u, torch.zeros(size, dtype=torch.long)).backward()
-    assert torch.isfinite(u.grad).all()
-    assert torch.isfinite(loss.W.grad).all()
-
-
 def test_invariant_to_bit_order_and_negation_of_outputs_and_weights():
     u, loss = torch.randn(6, 9), with_weights(torch.randn(4, 9))
     order, flip = torch.randperm(9), torch.where(torch.rand(9) < 0.5, 1.0, -1.0)
     changed = with_weights(loss.W.detach()[:, order] * flip)
     torch.testing.assert_close(changed(u[:, order] * flip, LABELS), loss(u, LABELS))
-
-
-def test_bfloat16_autocast_is_computed_in_float32():
-    u, loss = torch.randn(6, 48), with_weights(torch.randn(4, 48))
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        mixed = loss(u, LABELS)
-    torch.testing.assert_close(mixed, loss(u, LABELS), rtol=0, atol=0)
 
 
 def test_state_dict_round_trip():
@@ -217,7 +187,6 @@ U = torch.randn(6, 8)
         (lambda: DSDHLoss(4, 8, quantization_weight=-1), "quantization_weight must be"),
         (lambda: DSDHLoss(4, 8, preset="p"), "preset must be None or 'paper', got 'p'"),
         (lambda: DSDHLoss(4, 8, distance=LpDistance()), "needs a similarity"),
-        (lambda: DSDHLoss(4, 8)(U), "labels are required"),
         (
             lambda: DSDHLoss(4, 8)(U, LABELS, ref_emb=U.clone(), ref_labels=LABELS),
             "ref_emb is not supported",

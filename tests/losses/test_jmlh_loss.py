@@ -147,20 +147,6 @@ def test_kl_is_least_at_zero_and_finite_far_out():
     assert torch.isfinite(far.grad).all()
 
 
-def test_one_hot_rows_equal_class_ids():
-    u, loss = torch.randn(6, 8), JMLHLoss(4, 8).eval()
-    rows = torch.nn.functional.one_hot(LABELS, 4)
-    torch.testing.assert_close(loss(u, rows), loss(u, LABELS), rtol=0, atol=0)
-
-
-def test_empty_batch_is_exactly_zero_with_a_gradient(dtype):
-    u = torch.randn(0, 8, dtype=dtype, requires_grad=True)
-    loss = JMLHLoss(4, 8)(u, torch.zeros(0, dtype=torch.long))
-    loss.backward()
-    assert loss.item() == 0
-    assert u.grad.shape == (0, 8)
-
-
 def test_items_without_classes_feel_the_kl_only():
     u = torch.randn(3, 8, requires_grad=True)
     loss = JMLHLoss(4, 8, kl_weight=0)(u, torch.zeros(3, 4))
@@ -169,29 +155,11 @@ def test_items_without_classes_feel_the_kl_only():
     assert not u.grad.any()
 
 
-@pytest.mark.parametrize("size", [1, 4])
-def test_one_class_batch_is_finite(size):
-    u = torch.randn(size, 8, requires_grad=True)
-    loss = JMLHLoss(4, 8)
-    loss(u, torch.zeros(size, dtype=torch.long)).backward()
-    assert torch.isfinite(u.grad).all()
-    assert torch.isfinite(loss.W.grad).all()
-
-
 def test_evaluation_is_invariant_to_bit_order_and_negation_of_outputs_and_weights():
     u, loss = torch.randn(6, 9), JMLHLoss(4, 9).eval()
     order, flip = torch.randperm(9), torch.where(torch.rand(9) < 0.5, 1.0, -1.0)
     changed = with_weights(loss.W.detach()[:, order] * flip, loss.bias.detach()).eval()
     torch.testing.assert_close(changed(u[:, order] * flip, LABELS), loss(u, LABELS))
-
-
-def test_bfloat16_autocast_is_computed_in_float32():
-    u, loss = torch.randn(6, 48), JMLHLoss(4, 48)
-    torch.manual_seed(3)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        mixed = loss(u, LABELS)
-    torch.manual_seed(3)
-    torch.testing.assert_close(mixed, loss(u, LABELS), rtol=0, atol=0)
 
 
 def test_weights_learn_and_keep_their_dtype():
@@ -237,7 +205,6 @@ U = torch.randn(6, 8)
         (lambda: JMLHLoss(4, 8, -1), "kl_weight must be >= 0, got -1"),
         (lambda: JMLHLoss(4, 8, preset="p"), "preset must be None or 'paper', got 'p'"),
         (lambda: JMLHLoss(4, 8, distance=CosineSimilarity()), "takes no distance"),
-        (lambda: JMLHLoss(4, 8)(U), "labels are required"),
         (
             lambda: JMLHLoss(4, 8)(U, LABELS, ref_emb=U.clone(), ref_labels=LABELS),
             "ref_emb is not supported",

@@ -118,21 +118,6 @@ def test_codebook_is_hadamard_where_it_fits_and_maximin_elsewhere():
 
 
 @TYPES
-def test_one_hot_rows_equal_class_ids(margin_type):
-    u, loss = torch.randn(6, 8), OrthoHashLoss(4, 8, margin_type)
-    rows = torch.nn.functional.one_hot(LABELS, 4)
-    torch.testing.assert_close(loss(u, rows), loss(u, LABELS), rtol=0, atol=0)
-
-
-def test_empty_batch_is_exactly_zero_with_a_gradient(dtype):
-    u = torch.randn(0, 8, dtype=dtype, requires_grad=True)
-    loss = OrthoHashLoss(4, 8)(u, torch.zeros(0, dtype=torch.long))
-    loss.backward()
-    assert loss.item() == 0
-    assert u.grad.shape == (0, 8)
-
-
-@TYPES
 def test_items_without_classes_count_zero(margin_type):
     u = torch.randn(3, 8, requires_grad=True)
     loss = OrthoHashLoss(4, 8, margin_type)(u, torch.zeros(3, 4))
@@ -141,27 +126,12 @@ def test_items_without_classes_count_zero(margin_type):
     assert not u.grad.any()
 
 
-@pytest.mark.parametrize("size", [1, 4])
-def test_one_class_batch_is_finite(size):
-    u = torch.randn(size, 8, requires_grad=True)
-    OrthoHashLoss(4, 8)(u, torch.zeros(size, dtype=torch.long)).backward()
-    assert torch.isfinite(u.grad).all()
-
-
 @TYPES
 def test_invariant_to_bit_order_and_negation_of_outputs_and_centres(margin_type):
     u, loss = torch.randn(6, 9), OrthoHashLoss(4, 9, margin_type)
     order, flip = torch.randperm(9), torch.where(torch.rand(9) < 0.5, 1.0, -1.0)
     changed = OrthoHashLoss(4, 9, margin_type, codebook=loss.codebook[:, order] * flip)
     torch.testing.assert_close(changed(u[:, order] * flip, LABELS), loss(u, LABELS))
-
-
-@TYPES
-def test_bfloat16_autocast_is_computed_in_float32(margin_type):
-    u, loss = torch.randn(6, 48), OrthoHashLoss(4, 48, margin_type)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        mixed = loss(u, LABELS)
-    torch.testing.assert_close(mixed, loss(u, LABELS), rtol=0, atol=0)
 
 
 def test_state_dict_carries_the_codebook():
@@ -197,7 +167,6 @@ U = torch.randn(6, 8)
         (lambda: OrthoHashLoss(4, 8, "arc", margin=28.6), "radians for arc; got 28.6"),
         (lambda: OrthoHashLoss(4, 8, distance=CosineSimilarity()), "takes no distance"),
         (lambda: OrthoHashLoss(4, 8, codebook="O"), "got 'O'"),
-        (lambda: OrthoHashLoss(4, 8)(U), "labels are required"),
         (
             lambda: OrthoHashLoss(4, 8)(U, LABELS, ref_emb=U.clone(), ref_labels=LABELS),
             "ref_emb is not supported",

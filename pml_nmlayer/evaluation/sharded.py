@@ -1,0 +1,136 @@
+"""Evaluation by several processes: each judges some queries, and sums are added up.
+
+Every process holds the whole database (packed, 1 million codes of 64 bits are 8 MB).
+Without a process group everything here is the single process.
+"""
+
+from typing import get_args
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from ..hamming import MAX_BYTES, hamming_histograms
+from ..ranking import Empty, Normalizer, TieOrder, tie_aware_average_precision
+from ..similarity import Relevance
+
+
+def query_share(count: int, group: dist.ProcessGroup | None = None) -> slice:
+    r"""Tell which of `count` queries this process judges.
+
+    Formula:  rank i of W takes floor(i count / W) .. floor((i + 1) count / W) - 1.
+
+    Args:
+        count: number of queries Q; the same on all ranks.
+        group: process group; None for the default one, or for one process without any.
+
+    Returns:  slice of the queries, empty on some ranks if Q < W. Shares differ by one query
+              at most, and together are all queries in order.
+    Raises:   nothing.
+    Source:   this package.
+              Differs: DistributedSampler repeats items to make shares equal, which would
+              count these queries twice.
+
+    Example:
+        >>> query_share(5)
+        slice(0, 5, None)
+    """
+    rank, world = (
+        (dist.get_rank(group), dist.get_world_size(group)) if _started() else (0, 1)
+    )
+    return slice(rank * count // world, (rank + 1) * count // world)
+
+
+def mean_over_ranks(
+    values: Tensor, empty: Empty = "skip", group: dist.ProcessGroup | None = None
+) -> float:
+    r"""Mean over the queries of all processes.
+
+    Formula:  sum over ranks of the sum of values / sum over ranks of their number, float64.
+
+    Args:
+        values: one value for each query of this rank, NaN for one without relevant items.
+        empty: leave NaN out ("skip"), or count it as 0 ("zero"); the same on all ranks.
+        group: process group; None for the default one.
+
+    Shapes:   values (Q of this rank,), which may be empty.
+    Returns:  the same float on every rank; NaN if nothing is left to average over. Equals
+              `ranking.mean_over_queries` of all values but for rounding of a sum.
+    Raises:   ValueError: another `empty`, or no queries on any rank.
+    Source:   this package.  Differs: a mean of means would weigh queries of a smaller share
+              more.
+
+    Example:
+        >>> mean_over_ranks(torch.tensor([1.0, 0.5, torch.nan]))
+        0.75
+    """
+    if empty not in get_args(Empty):
+        raise ValueError(
+            f"empty must be one of {', '.join(get_args(Empty))}; got {empty!r}"
+        )
+    values = values.double()
+    judged = ~values.isnan()
+    counted = (
+        judged.sum() if empty == "skip" else torch.full_like(judged.sum(), len(values))
+    )
+    total = torch.stack([values.nansum(), counted.double(), judged.new_tensor(len(values))])
+    if _started():
+        dist.all_reduce(total, group=group)
+    if total[2] == 0:
+        raise ValueError("there are no queries to average over (Q = 0 on every rank)")
+    return float(total[0] / total[1])
+
+
+def sharded_mean_average_precision(
+    q: Tensor,
+    q_labels: Tensor,
+    r: Tensor,
+    r_labels: Tensor,
+    k: int | None = None,
+    normalizer: Normalizer = "retrieved",
+    ref_includes_query: bool = False,
+    tie_order: TieOrder = "expected",
+    bits: int | None = None,
+    max_bytes: int = MAX_BYTES,
+    empty: Empty = "skip",
+    relevance: Relevance | None = None,
+    group: dist.ProcessGroup | None = None,
+) -> float:
+    r"""`ranking.mean_average_precision` by all processes of a group, each on its queries.
+
+    Formula:  mAP of `ranking.mean_average_precision`; rank i judges the queries of
+              `query_share`, and sums are all-reduced.
+
+    Args:
+        q: all queries, the same on every rank; -1 and +1, or packed uint8.
+        q_labels: their labels.
+        r: the whole database, the same on every rank.
+        r_labels: its labels.
+        k: number of ranks that count; None for all.
+        normalizer: denominator, see `ranking`.
+        ref_includes_query: the database begins with the queries; none finds itself.
+        tie_order: "expected", "best" or "worst".
+        bits: code length K in bits; required for packed codes only.
+        max_bytes: bound on memory of each process beyond arguments and 256 K bytes a query.
+        empty: what a query without relevant items does to the mean.
+        relevance: see `hamming.hamming_histograms`.
+        group: process group; None for the default one, or for one process without any.
+
+    Shapes:   as `ranking.mean_average_precision`.
+    Returns:  the same float on every rank. With nccl the codes must lie on the rank's GPU.
+    Raises:   ValueError: as `ranking.mean_average_precision`.
+    Source:   as `ranking.tie_aware_average_precision`.  Differs: as there. For another
+              metric take the same steps: `query_share`, the metric, `mean_over_ranks`.
+    """
+    q, q_labels = torch.as_tensor(q), torch.as_tensor(q_labels)
+    mine = query_share(len(q), group)
+    items, hits = hamming_histograms(
+        q[mine], q_labels[mine], r, r_labels, ref_includes_query, bits, max_bytes,
+        mine.start, relevance,
+    )  # fmt: skip
+    values = tie_aware_average_precision(items, hits, k, normalizer, tie_order)
+    return mean_over_ranks(values, empty, group)
+
+
+def _started() -> bool:
+    return dist.is_available() and dist.is_initialized()

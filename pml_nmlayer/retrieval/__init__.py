@@ -1,0 +1,6 @@
+"""Searching among codes, and handing them to other engines."""
+
+from .bit_strings import bit_strings_to_codes as bit_strings_to_codes
+from .bit_strings import codes_to_bit_strings as codes_to_bit_strings
+from .encoder import HashEncoder as HashEncoder
+from .hash_index import HashIndex as HashIndex

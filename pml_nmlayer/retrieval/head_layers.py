@@ -1,0 +1,75 @@
+"""Heads of plain layers: how long their codes are, and how to write them down."""
+
+from typing import Any
+
+from torch import nn
+
+# What a folded head consists of, and what else a plain head may.
+LAYERS: dict[str, type[nn.Module]] = {
+    cls.__name__: cls for cls in (nn.Linear, nn.Tanh, nn.ReLU, nn.Identity)
+}
+
+
+def flatten(head: nn.Module) -> list[nn.Module]:
+    """List the layers of a (nested) Sequential in order; any other module is one layer.
+
+    Args:
+        head: a module.
+    """
+    if type(head) is not nn.Sequential:
+        return [head]
+    return [layer for part in head for layer in flatten(part)]
+
+
+def code_length(head: nn.Module) -> int | None:
+    """Width of what a head of known layers returns; None if that takes a forward pass.
+
+    Args:
+        head: a module.
+    """
+    layers = flatten(head)
+    if any(type(layer) not in LAYERS.values() for layer in layers):
+        return None
+    widths = [layer.out_features for layer in layers if isinstance(layer, nn.Linear)]
+    return widths[-1] if widths else None
+
+
+def describe(layer: nn.Module) -> dict[str, Any]:
+    """Write down a layer, without its weights.
+
+    Args:
+        layer: one of LAYERS.
+
+    Raises:
+        ValueError: a layer of another kind.
+    """
+    if type(layer) not in LAYERS.values():
+        raise ValueError(
+            f"save_pretrained writes heads of {', '.join(LAYERS)}, this one has "
+            f"{type(layer).__name__}; save its state_dict yourself"
+        )
+    description: dict[str, Any] = {"type": type(layer).__name__}
+    if isinstance(layer, nn.Linear):
+        description["in_features"] = layer.in_features
+        description["out_features"] = layer.out_features
+        description["bias"] = layer.bias is not None
+    return description
+
+
+def build(description: dict[str, Any]) -> nn.Module:
+    """Make a layer from what `describe` wrote.
+
+    Args:
+        description: "type" and the options of that type.
+
+    Raises:
+        ValueError: an unknown type, or options that it does not have.
+    """
+    options = dict(description)
+    name = options.pop("type", None)
+    if name not in LAYERS:
+        raise ValueError(f"unknown layer type {name!r}, known: {', '.join(LAYERS)}")
+    try:
+        return LAYERS[name](**options)
+    except TypeError as error:
+        raise ValueError(f"wrong description of a {name}: {error}") from error
