@@ -310,7 +310,8 @@ def value_counts(a: Tensor, b: Tensor, bins: int, pairs: int) -> Tensor:
         a, b = a.double(), b.double()
     rows = max(min(pairs // max(b.shape[1], 1), _TABLE_CELLS // width), 1)
     tables = []
-    # One buffer for all blocks: with fresh memory for each, two threads took 1.3 times as long.
+    # One buffer for all blocks: with fresh memory for each, two threads took 1.3 times
+    # as long.
     buffer = torch.empty(min(rows, len(a)) * b.shape[1], dtype=torch.int32, device=a.device)
     products = torch.empty_like(buffer, dtype=a.dtype)
     for block in a.split(rows):
