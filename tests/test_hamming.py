@@ -202,6 +202,25 @@ def test_rounded_products_are_noticed(monkeypatch):
     assert not kernel._products_are_exact()
 
 
+@pytest.mark.parametrize("kind", ["class ids", "multi-hot"])
+def test_several_threads_count_the_same(kind):
+    q, r = random_codes(31, 20, 1), random_codes(3000, 20, 2)
+    y, z = random_labels(31, kind, 1), random_labels(3000, kind, 2)
+    before = torch.get_num_threads()
+    try:
+        found = []
+        for count in (1, 3):
+            torch.set_num_threads(count)
+            found.append(hamming_histograms(q, y, r, z))
+            assert torch.get_num_threads() == count
+        with pytest.raises(ValueError, match="query codes must hold"):
+            hamming_histograms(q * 2, y, r, z)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    assert all(map(torch.equal, *found))
+
+
 def test_very_long_codes():
     q, r = random_codes(3, 5000, 1), random_codes(4, 5000, 2)
     items, _ = hamming_histograms(q, [0] * 3, r, [0] * 4)
