@@ -162,3 +162,59 @@ def weighted_pairs(losses: Tensor, weights: Tensor) -> dict[str, Any]:
     Source:   this package.  Differs: PML emits a value a pair, and reduces by kind.
     """
     return per_anchor(len(losses) * (weights * losses).sum(1))
+
+
+def check_preset(preset: str | None) -> None:
+    """Refuse a misspelt preset.
+
+    Args:
+        preset: None or "paper".
+
+    Raises:
+        ValueError: anything else.
+    """
+    if preset not in (None, "paper"):
+        raise ValueError(f"preset must be None or 'paper', got {preset!r}")
+
+
+def check_grading(similarity: str) -> None:
+    """Refuse a misspelt way to grade pairs.
+
+    Args:
+        similarity: "shared" or "jaccard".
+
+    Raises:
+        ValueError: anything else.
+    """
+    if similarity not in ("shared", "jaccard"):
+        raise ValueError(f"similarity must be 'shared' or 'jaccard', got {similarity!r}")
+
+
+def check_not_negative(**weights: float) -> None:
+    """Refuse negative weights.
+
+    Args:
+        weights: by name.
+
+    Raises:
+        ValueError: one is below 0; the message names it.
+    """
+    for name, value in weights.items():
+        if value < 0:
+            raise ValueError(f"{name} must be >= 0, got {value}")
+
+
+def check_takes_similarity(loss: BaseMetricLossFunction) -> None:
+    """Refuse a distance where a loss needs a similarity.
+
+    Args:
+        loss: with its distance.
+
+    Raises:
+        ValueError: small values of `loss.distance` mean close.
+    """
+    if not loss.distance.is_inverted:
+        raise ValueError(
+            f"{type(loss).__name__} needs a similarity such as DotProductSimilarity("
+            f"normalize_embeddings=False), got {type(loss.distance).__name__}"
+        )

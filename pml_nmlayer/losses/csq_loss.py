@@ -1,6 +1,6 @@
 """Binary cross-entropy to fixed class centres."""
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pytorch_metric_learning.utils import common_functions as c_f
@@ -9,7 +9,12 @@ from torch.nn import functional as F
 
 from ..codebooks import make_codebook
 from .base_class_hashing_loss import BaseClassHashingLoss
-from .base_hashing_loss import LossDict, per_anchor
+from .base_hashing_loss import (
+    LossDict,
+    check_not_negative,
+    check_preset,
+    per_anchor,
+)
 
 _LOG_2 = 0.6931471805599453
 
@@ -30,18 +35,20 @@ class CSQLoss(BaseClassHashingLoss):
         codebook: "auto", "hadamard", "maximin", or (C, K) centres of -1 and +1 of your
             own; see `pml_nmlayer.codebooks.make_codebook`.
         seed: of the codebook and of r.
+        preset: "paper" sums the quantization over bits: K times the default.
         kwargs: PML's `reducer`, `embedding_regularizer`, `collect_stats`.
 
     Shapes:   embeddings (B, K) real, before tanh; labels (B,) or multi-hot (B, C).
     Returns:  scalar; first term in nats a bit. An item without any class has no first term.
               Outputs that have passed a tanh already work too, but u in [-1, 1] keeps the
               first term above softplus(-2) = 0.127.
-    Raises:   ValueError: quantization_weight < 0, a distance, a codebook that does not fit,
-              ref_emb, labels or widths that do not fit.
+    Raises:   ValueError: quantization_weight < 0, an unknown preset, a distance, a codebook
+              that does not fit, ref_emb, labels or widths that do not fit.
     Source:   Yuan et al., CVPR 2020, arXiv:1908.00347.
               Differs: the paper sums its quantization term, log cosh(|2h - 1| - 1) with
-              h = ½(t + 1), over bits; ours is a mean, so λ = K λ_paper. The authors' code
-              and ports of it use (|t| - 1)² instead, which near ±1 is twice as large.
+              h = ½(t + 1), over bits; ours is a mean, so λ = K λ_paper without the preset.
+              The authors' code and ports of it use (|t| - 1)² instead, which near ±1 is
+              twice as large.
               Any K, where they need a power of two. A tie rule that is drawn once and
               saved with the loss, since r decides half of the bits of two classes.
 
@@ -61,11 +68,13 @@ class CSQLoss(BaseClassHashingLoss):
         quantization_weight: float = 0.05,
         codebook: str | Tensor = "auto",
         seed: int = 0,
+        preset: Literal["paper"] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(num_classes=num_classes, embedding_size=embedding_size, **kwargs)
-        if quantization_weight < 0:
-            raise ValueError(f"quantization_weight must be >= 0, got {quantization_weight}")
+        check_not_negative(quantization_weight=quantization_weight)
+        check_preset(preset)
+        self.sum_bits = preset == "paper"
         self.quantization_weight = quantization_weight
         centres = make_codebook(num_classes, embedding_size, codebook, seed)
         self.register_buffer("codebook", centres)
@@ -85,9 +94,10 @@ class CSQLoss(BaseClassHashingLoss):
         # log cosh x = |x| + softplus(-2 |x|) - log 2 does not overflow
         rest = 1 - embeddings.tanh().abs()
         log_cosh = rest + F.softplus(-2 * rest) - _LOG_2
+        quantization = log_cosh.sum(1) if self.sum_bits else log_cosh.mean(1)
         return {
             "loss": per_anchor(nll),
-            "quantization_loss": per_anchor(self.quantization_weight * log_cosh.mean(1)),
+            "quantization_loss": per_anchor(self.quantization_weight * quantization),
         }
 
     def _centres_of(self, rows: Tensor) -> Tensor:

@@ -13,6 +13,9 @@ from ..similarity import jaccard
 from .base_hashing_loss import (
     BaseHashingLoss,
     LossDict,
+    check_grading,
+    check_preset,
+    check_takes_similarity,
     pair_masks,
     pair_weights,
     per_anchor,
@@ -87,17 +90,9 @@ class DFHLoss(BaseHashingLoss):
         for name in ("quantization_weight", "center_weight", "separation_weight"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be >= 0, got {getattr(self, name)}")
-        if similarity not in ("shared", "jaccard"):
-            raise ValueError(
-                f"similarity must be 'shared' or 'jaccard', got {similarity!r}"
-            )
-        if preset not in (None, "paper"):
-            raise ValueError(f"preset must be None or 'paper', got {preset!r}")
-        if not self.distance.is_inverted:
-            raise ValueError(
-                "DFHLoss needs a similarity such as DotProductSimilarity("
-                f"normalize_embeddings=False), got {type(self.distance).__name__}"
-            )
+        check_grading(similarity)
+        check_preset(preset)
+        check_takes_similarity(self)
         self.margin = margin
         self.balanced = balanced and preset is None
         self.similarity = similarity

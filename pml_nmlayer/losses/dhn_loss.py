@@ -11,6 +11,10 @@ from ..similarity import jaccard
 from .base_hashing_loss import (
     BaseHashingLoss,
     LossDict,
+    check_grading,
+    check_not_negative,
+    check_preset,
+    check_takes_similarity,
     pair_masks,
     pair_weights,
     per_anchor,
@@ -61,19 +65,10 @@ class DHNLoss(BaseHashingLoss):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if quantization_weight < 0:
-            raise ValueError(f"quantization_weight must be >= 0, got {quantization_weight}")
-        if similarity not in ("shared", "jaccard"):
-            raise ValueError(
-                f"similarity must be 'shared' or 'jaccard', got {similarity!r}"
-            )
-        if preset not in (None, "paper"):
-            raise ValueError(f"preset must be None or 'paper', got {preset!r}")
-        if not self.distance.is_inverted:
-            raise ValueError(
-                "DHNLoss needs a similarity such as DotProductSimilarity("
-                f"normalize_embeddings=False), got {type(self.distance).__name__}"
-            )
+        check_not_negative(quantization_weight=quantization_weight)
+        check_grading(similarity)
+        check_preset(preset)
+        check_takes_similarity(self)
         self.quantization_weight = quantization_weight
         self.balanced = balanced and preset is None
         self.similarity = similarity

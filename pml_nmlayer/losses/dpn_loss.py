@@ -7,7 +7,11 @@ from torch import Tensor
 
 from ..codebooks import make_codebook
 from .base_class_hashing_loss import BaseClassHashingLoss
-from .base_hashing_loss import LossDict, per_anchor
+from .base_hashing_loss import (
+    LossDict,
+    check_preset,
+    per_anchor,
+)
 
 
 class DPNLoss(BaseClassHashingLoss):
@@ -58,8 +62,7 @@ class DPNLoss(BaseClassHashingLoss):
         super().__init__(num_classes=num_classes, embedding_size=embedding_size, **kwargs)
         if margin <= 0:
             raise ValueError(f"margin must be > 0, got {margin}")
-        if preset not in (None, "paper"):
-            raise ValueError(f"preset must be None or 'paper', got {preset!r}")
+        check_preset(preset)
         self.margin = margin
         self.sum_bits = preset == "paper"
         self.register_buffer(

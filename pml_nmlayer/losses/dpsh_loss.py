@@ -10,6 +10,9 @@ from ..codes import raw_sign
 from .base_hashing_loss import (
     BaseHashingLoss,
     LossDict,
+    check_not_negative,
+    check_preset,
+    check_takes_similarity,
     pair_masks,
     pair_weights,
     per_anchor,
@@ -58,15 +61,9 @@ class DPSHLoss(BaseHashingLoss):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if quantization_weight < 0:
-            raise ValueError(f"quantization_weight must be >= 0, got {quantization_weight}")
-        if preset not in (None, "paper"):
-            raise ValueError(f"preset must be None or 'paper', got {preset!r}")
-        if not self.distance.is_inverted:
-            raise ValueError(
-                "DPSHLoss needs a similarity such as DotProductSimilarity("
-                f"normalize_embeddings=False), got {type(self.distance).__name__}"
-            )
+        check_not_negative(quantization_weight=quantization_weight)
+        check_preset(preset)
+        check_takes_similarity(self)
         self.quantization_weight = quantization_weight
         self.balanced = balanced and preset is None
         self.add_to_recordable_attributes(

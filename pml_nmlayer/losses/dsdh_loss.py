@@ -13,6 +13,8 @@ from ..codes import raw_sign, sign_ste
 from .base_class_hashing_loss import BaseClassHashingLoss
 from .base_hashing_loss import (
     LossDict,
+    check_preset,
+    check_takes_similarity,
     pair_masks,
     pair_weights,
     per_anchor,
@@ -82,13 +84,8 @@ class DSDHLoss(WeightRegularizerMixin, BaseClassHashingLoss):
         for name in weights:
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be >= 0, got {getattr(self, name)}")
-        if preset not in (None, "paper"):
-            raise ValueError(f"preset must be None or 'paper', got {preset!r}")
-        if not self.distance.is_inverted:
-            raise ValueError(
-                "DSDHLoss needs a similarity such as DotProductSimilarity("
-                f"normalize_embeddings=False), got {type(self.distance).__name__}"
-            )
+        check_preset(preset)
+        check_takes_similarity(self)
         self.balanced = balanced and preset is None
         self.W = torch.nn.Parameter(torch.empty(num_classes, embedding_size))
         self.weight_init_func(self.W)

@@ -8,6 +8,8 @@ from torch import Tensor
 from .base_hashing_loss import (
     BaseHashingLoss,
     LossDict,
+    check_not_negative,
+    check_preset,
     pair_masks,
     pair_weights,
     per_anchor,
@@ -62,12 +64,10 @@ class DSHLoss(BaseHashingLoss):
         super().__init__(**kwargs)
         if margin <= 0:
             raise ValueError(f"margin must be > 0, got {margin}")
-        if preset not in (None, "paper"):
-            raise ValueError(f"preset must be None or 'paper', got {preset!r}")
+        check_preset(preset)
         if quantization_weight is None:
             quantization_weight = 0.01 if preset is None else 0.02
-        if quantization_weight < 0:
-            raise ValueError(f"quantization_weight must be >= 0, got {quantization_weight}")
+        check_not_negative(quantization_weight=quantization_weight)
         if self.distance.is_inverted:
             raise ValueError(
                 "DSHLoss needs a distance such as LpDistance(normalize_embeddings=False, "

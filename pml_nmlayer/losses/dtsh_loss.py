@@ -8,7 +8,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..codes import raw_sign
-from .base_hashing_loss import BaseHashingLoss, LossDict, pair_masks, per_anchor
+from .base_hashing_loss import (
+    BaseHashingLoss,
+    LossDict,
+    check_not_negative,
+    check_preset,
+    check_takes_similarity,
+    pair_masks,
+    per_anchor,
+)
 
 
 class DTSHLoss(BaseHashingLoss):
@@ -56,8 +64,7 @@ class DTSHLoss(BaseHashingLoss):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if preset not in (None, "paper"):
-            raise ValueError(f"preset must be None or 'paper', got {preset!r}")
+        check_preset(preset)
         if margin is None:
             margin = 0.25 if preset is None else 0.5
         if not 0 <= margin < 1:
@@ -66,13 +73,8 @@ class DTSHLoss(BaseHashingLoss):
         self.sum_bits = preset == "paper" and quantization_weight is None
         if quantization_weight is None:
             quantization_weight = 0.1 if preset is None else 1 / 225
-        if quantization_weight < 0:
-            raise ValueError(f"quantization_weight must be >= 0, got {quantization_weight}")
-        if not self.distance.is_inverted:
-            raise ValueError(
-                "DTSHLoss needs a similarity such as DotProductSimilarity("
-                f"normalize_embeddings=False), got {type(self.distance).__name__}"
-            )
+        check_not_negative(quantization_weight=quantization_weight)
+        check_takes_similarity(self)
         self.margin = margin
         self.quantization_weight = quantization_weight
         self.add_to_recordable_attributes(

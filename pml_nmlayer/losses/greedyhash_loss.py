@@ -10,7 +10,11 @@ from torch.nn import functional as F
 
 from ..codes import sign_ste
 from .base_class_hashing_loss import BaseClassHashingLoss
-from .base_hashing_loss import LossDict, per_anchor
+from .base_hashing_loss import (
+    LossDict,
+    check_not_negative,
+    per_anchor,
+)
 
 
 class GreedyHashLoss(WeightRegularizerMixin, BaseClassHashingLoss):
@@ -52,8 +56,7 @@ class GreedyHashLoss(WeightRegularizerMixin, BaseClassHashingLoss):
         **kwargs: Any,
     ) -> None:
         super().__init__(num_classes=num_classes, embedding_size=embedding_size, **kwargs)
-        if quantization_weight < 0:
-            raise ValueError(f"quantization_weight must be >= 0, got {quantization_weight}")
+        check_not_negative(quantization_weight=quantization_weight)
         self.quantization_weight = quantization_weight
         self.W = torch.nn.Parameter(torch.empty(num_classes, embedding_size))
         self.weight_init_func(self.W)

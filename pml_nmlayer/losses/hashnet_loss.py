@@ -11,6 +11,9 @@ from ..similarity import jaccard
 from .base_hashing_loss import (
     BaseHashingLoss,
     LossDict,
+    check_grading,
+    check_preset,
+    check_takes_similarity,
     pair_masks,
     pair_weights,
     weighted_pairs,
@@ -77,17 +80,9 @@ class HashNetLoss(BaseHashingLoss):
             raise ValueError(f"beta_growth must be >= 0, got {beta_growth}")
         if beta_interval < 1:
             raise ValueError(f"beta_interval must be >= 1, got {beta_interval}")
-        if similarity not in ("shared", "jaccard"):
-            raise ValueError(
-                f"similarity must be 'shared' or 'jaccard', got {similarity!r}"
-            )
-        if preset not in (None, "paper"):
-            raise ValueError(f"preset must be None or 'paper', got {preset!r}")
-        if not self.distance.is_inverted:
-            raise ValueError(
-                "HashNetLoss needs a similarity such as DotProductSimilarity("
-                f"normalize_embeddings=False), got {type(self.distance).__name__}"
-            )
+        check_grading(similarity)
+        check_preset(preset)
+        check_takes_similarity(self)
         paper = preset == "paper"
         self.alpha = alpha
         self.beta_growth = beta_growth

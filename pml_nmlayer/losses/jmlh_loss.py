@@ -10,7 +10,12 @@ from torch.nn import functional as F
 
 from ..codes import raw_sign
 from .base_class_hashing_loss import BaseClassHashingLoss
-from .base_hashing_loss import LossDict, per_anchor
+from .base_hashing_loss import (
+    LossDict,
+    check_not_negative,
+    check_preset,
+    per_anchor,
+)
 
 _LOG_2 = 0.6931471805599453
 
@@ -63,10 +68,8 @@ class JMLHLoss(WeightRegularizerMixin, BaseClassHashingLoss):
         **kwargs: Any,
     ) -> None:
         super().__init__(num_classes=num_classes, embedding_size=embedding_size, **kwargs)
-        if kl_weight < 0:
-            raise ValueError(f"kl_weight must be >= 0, got {kl_weight}")
-        if preset not in (None, "paper"):
-            raise ValueError(f"preset must be None or 'paper', got {preset!r}")
+        check_not_negative(kl_weight=kl_weight)
+        check_preset(preset)
         self.kl_weight = kl_weight
         self.sum_bits = preset == "paper"
         self.W = torch.nn.Parameter(torch.empty(num_classes, embedding_size))

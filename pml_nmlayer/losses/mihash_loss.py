@@ -6,7 +6,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from .base_hashing_loss import BaseHashingLoss, LossDict, pair_masks, per_anchor
+from .base_hashing_loss import (
+    BaseHashingLoss,
+    LossDict,
+    check_preset,
+    pair_masks,
+    per_anchor,
+)
 from .soft_histograms import pair_histograms
 
 
@@ -55,8 +61,7 @@ class MIHashLoss(BaseHashingLoss):
                 "MIHashLoss measures relaxed Hamming distances itself; leave out "
                 f"distance={type(self.distance).__name__}"
             )
-        if preset not in (None, "paper"):
-            raise ValueError(f"preset must be None or 'paper', got {preset!r}")
+        check_preset(preset)
         if sharpness is None:
             sharpness = 3.0 if preset is None else 0.5
         if sharpness <= 0:

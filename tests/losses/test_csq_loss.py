@@ -110,6 +110,12 @@ def test_invariant_to_bit_order_and_negation_of_outputs_and_centres():
     torch.testing.assert_close(changed(moved, MULTI_HOT), loss(u, MULTI_HOT))
 
 
+def test_paper_preset_sums_the_quantization_over_bits():
+    u = torch.randn(6, 12)
+    paper = CSQLoss(4, 12, quantization_weight=0.1, preset="paper")
+    torch.testing.assert_close(paper(u, LABELS), CSQLoss(4, 12, 1.2)(u, LABELS))
+
+
 def test_state_dict_carries_the_codebook_and_the_tie_bits():
     u, loss, other = torch.randn(6, 12), CSQLoss(4, 12), CSQLoss(4, 12, seed=1)
     assert loss(u, MULTI_HOT) != other(u, MULTI_HOT)
@@ -130,6 +136,7 @@ U = torch.randn(6, 8)
 @pytest.mark.parametrize(
     ("make", "message"),
     [
+        (lambda: CSQLoss(4, 8, preset="papier"), "preset must be None or 'paper'"),
         (lambda: CSQLoss(4, 8, -1), "quantization_weight must be >= 0, got -1"),
         (lambda: CSQLoss(4, 8, distance=CosineSimilarity()), "takes no distance"),
         (lambda: CSQLoss(4, 8, codebook="bernoulli"), "got 'bernoulli'"),

@@ -1,8 +1,6 @@
 import pytest
 import torch
 from pytorch_metric_learning.distances import LpDistance
-from pytorch_metric_learning.miners import MultiSimilarityMiner
-from pytorch_metric_learning.utils import loss_and_miner_utils as lmu
 
 from pml_nmlayer.losses.dfh_loss import DFHLoss
 from tests import naive
@@ -136,26 +134,6 @@ def test_quantization_gradient_goes_to_the_target_codes():
     (gradient,) = torch.autograd.grad(pull, u)
     expected = 0.5 * 2 * (u - loss.target_codes(u, LABELS)) / u.numel()
     torch.testing.assert_close(gradient, expected.detach())
-
-
-def test_pairs_of_a_miner_and_a_reference_set(dtype):
-    u, ref = torch.randn(4, 8, dtype=dtype), torch.randn(3, 8, dtype=dtype)
-    y, ref_y = torch.tensor([0, 0, 1, 1]), torch.tensor([0, 1, 2])
-    loss = DFHLoss(quantization_weight=0, balanced=False)
-    # Against a reference set: the pairs of the joint batch that cross over.
-    pairs = [(i, 4 + j) for i in range(4) for j in range(3)]
-    joint, joint_y = torch.cat([u, ref]), torch.cat([y, ref_y])
-    pos = [(i, j) for i, j in pairs if joint_y[i] == joint_y[j]]
-    neg = [(i, j) for i, j in pairs if joint_y[i] != joint_y[j]]
-    crossing = (*torch.tensor(pos).T, *torch.tensor(neg).T)
-    torch.testing.assert_close(
-        loss(u, y, ref_emb=ref, ref_labels=ref_y), loss(joint, joint_y, crossing)
-    )
-    # A miner that keeps every pair changes nothing; triplets name the same pairs.
-    mined = MultiSimilarityMiner(epsilon=2.0)(u, y)
-    torch.testing.assert_close(loss(u, y, mined), loss(u, y))
-    triplets = lmu.get_all_triplets_indices(y)
-    torch.testing.assert_close(loss(u, y, triplets), loss(u, y))
 
 
 @pytest.mark.parametrize(

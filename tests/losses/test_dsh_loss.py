@@ -1,8 +1,6 @@
 import pytest
 import torch
 from pytorch_metric_learning.distances import DotProductSimilarity
-from pytorch_metric_learning.miners import MultiSimilarityMiner
-from pytorch_metric_learning.utils import loss_and_miner_utils as lmu
 
 from pml_nmlayer.losses.dsh_loss import DSHLoss
 from tests import naive
@@ -79,26 +77,6 @@ def test_equal_items_have_a_finite_gradient():
     u = torch.ones(4, 8, requires_grad=True)
     DSHLoss()(u, LABELS[:4]).backward()
     assert torch.isfinite(u.grad).all()
-
-
-def test_pairs_of_a_miner_and_a_reference_set(dtype):
-    u, ref = torch.randn(4, 8, dtype=dtype), torch.randn(3, 8, dtype=dtype)
-    y, ref_y = torch.tensor([0, 0, 1, 1]), torch.tensor([0, 1, 2])
-    loss = DSHLoss(quantization_weight=0, balanced=False)
-    # Against a reference set: the pairs of the joint batch that cross over.
-    pairs = [(i, 4 + j) for i in range(4) for j in range(3)]
-    joint, joint_y = torch.cat([u, ref]), torch.cat([y, ref_y])
-    pos = [(i, j) for i, j in pairs if joint_y[i] == joint_y[j]]
-    neg = [(i, j) for i, j in pairs if joint_y[i] != joint_y[j]]
-    crossing = (*torch.tensor(pos).T, *torch.tensor(neg).T)
-    torch.testing.assert_close(
-        loss(u, y, ref_emb=ref, ref_labels=ref_y), loss(joint, joint_y, crossing)
-    )
-    # A miner that keeps every pair changes nothing; triplets name the same pairs.
-    mined = MultiSimilarityMiner(epsilon=2.0)(u, y)
-    torch.testing.assert_close(loss(u, y, mined), loss(u, y))
-    triplets = lmu.get_all_triplets_indices(y)
-    torch.testing.assert_close(loss(u, y, triplets), loss(u, y))
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Laws that hold for every hashing loss; what is special to one stands in its own file."""
 
+import inspect
+
 import pytest
 import torch
 from pytorch_metric_learning.miners import MultiSimilarityMiner
@@ -110,6 +112,23 @@ def test_pairs_that_leave_nothing_out_change_nothing(cls, dtype):
     torch.testing.assert_close(loss(u, y, mined), loss(u, y))
     triplets = lmu.get_all_triplets_indices(y)
     torch.testing.assert_close(loss(u, y, triplets), loss(u, y))
+
+
+@pairwise_loss
+def test_a_reference_set_is_the_pairs_of_the_joint_batch_that_cross_over(cls, dtype):
+    u, ref = torch.randn(4, BITS, dtype=dtype), torch.randn(3, BITS, dtype=dtype)
+    y, ref_y = torch.tensor([0, 0, 1, 1]), torch.tensor([0, 1, 2])
+    # Terms of single items would see the reference set as well in the joint batch.
+    takes = inspect.signature(cls).parameters
+    options = {"quantization_weight": 0} if "quantization_weight" in takes else {}
+    loss = build(cls, **options)
+    joint, joint_y = torch.cat([u, ref]), torch.cat([y, ref_y])
+    rows, columns = torch.cartesian_prod(torch.arange(4), torch.arange(4, 7)).T
+    same = joint_y[rows] == joint_y[columns]
+    crossing = rows[same], columns[same], rows[~same], columns[~same]
+    torch.testing.assert_close(
+        loss(u, y, ref_emb=ref, ref_labels=ref_y), loss(joint, joint_y, crossing)
+    )
 
 
 @every_loss

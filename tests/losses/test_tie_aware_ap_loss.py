@@ -3,8 +3,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from pytorch_metric_learning.distances import LpDistance
-from pytorch_metric_learning.miners import MultiSimilarityMiner
-from pytorch_metric_learning.utils import loss_and_miner_utils as lmu
 
 from pml_nmlayer.losses.tie_aware_ap_loss import TieAwareAPLoss
 from tests import naive
@@ -192,24 +190,6 @@ def test_distances_up_to_200_bits_and_1000_items_stay_exact():
             before, found = before + n, found + h
         expected.append(1 - total / found)
     torch.testing.assert_close(loss.item(), sum(expected) / 4, rtol=1e-5, atol=0)
-
-
-def test_pairs_of_a_miner_and_a_reference_set(dtype):
-    u, ref = torch.randn(4, 8, dtype=dtype), torch.randn(3, 8, dtype=dtype)
-    y, ref_y = torch.tensor([0, 0, 1, 1]), torch.tensor([0, 1, 2])
-    loss = TieAwareAPLoss()
-    joint, joint_y = torch.cat([u, ref]), torch.cat([y, ref_y])
-    pairs = [(i, 4 + j) for i in range(4) for j in range(3)]
-    pos = [(i, j) for i, j in pairs if joint_y[i] == joint_y[j]]
-    neg = [(i, j) for i, j in pairs if joint_y[i] != joint_y[j]]
-    crossing = (*torch.tensor(pos).T, *torch.tensor(neg).T)
-    torch.testing.assert_close(
-        loss(u, y, ref_emb=ref, ref_labels=ref_y), loss(joint, joint_y, crossing)
-    )
-    mined = MultiSimilarityMiner(epsilon=4.0)(u, y)
-    torch.testing.assert_close(loss(u, y, mined), loss(u, y))
-    triplets = lmu.get_all_triplets_indices(y)
-    torch.testing.assert_close(loss(u, None, triplets), loss(u, y))
 
 
 @pytest.mark.parametrize(
