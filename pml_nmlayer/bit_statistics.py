@@ -11,9 +11,9 @@ from torch import Tensor
 
 from .codes import unpack_codes
 from .hamming import MAX_BYTES, checked_codes
+from .pair_likelihood import drop_one_importance
 from .ranking import mean_average_precision
 from .redundancy import gini
-from .scorers import drop_one_importance
 from .similarity import check_labels
 
 _BLOCK = 1024  # items whose pairs are looked at together for the likelihood
@@ -95,7 +95,7 @@ def bit_statistics(
 def drop_one_likelihood(codes: Tensor, labels: Tensor, bits: int | None = None) -> Tensor:
     r"""How much worse pairs are told apart when a bit is left out, over a whole set.
 
-    Formula:  mean over blocks, weighted by their items, of `scorers.drop_one_importance`.
+    Formula:  mean over blocks, weighted by their items, of `drop_one_importance`.
               Blocks are drawn at random (always the same way), about 1,024 items each, so
               that neither sorting nor cycling through the classes does harm.
 
@@ -107,8 +107,8 @@ def drop_one_likelihood(codes: Tensor, labels: Tensor, bits: int | None = None) 
     Shapes:   codes (N, K), labels (N,) or (N, C) -> (K,) float64.
     Returns:  importances in nats a pair; zeros if no block has both kinds of pairs.
     Raises:   ValueError: not codes, or labels that do not fit.
-    Source:   as `scorers.drop_one_importance`.  Differs: blocks, since all pairs of N items
-              take N² numbers.
+    Source:   as `pair_likelihood.drop_one_importance`.  Differs: blocks, since all pairs
+              of N items take N² numbers.
     """
     codes, bits = checked_codes(codes, bits, "codes")
     labels = torch.as_tensor(labels).to(codes.device)

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from .process_group import add_up
+
 
 class RedundancyGraph(nn.Module):
     r"""Running statistics of K bits: how they correlate and what each is worth.
@@ -56,32 +58,37 @@ class RedundancyGraph(nn.Module):
         importance: Tensor | None = None,
         redundancy: Tensor | None = None,
         scored: Tensor | None = None,
-        valid: Tensor | None = None,
+        invalid: Tensor | None = None,
     ) -> None:
         """Take in one batch, without synchronising with the device.
 
+        In a torch process group every process has to make the call: the batch is then what
+        all of them have together. What a scorer measured is taken as it is, so it must be
+        the same on all.
+
         Args:
-            codes: (B, K) of -1 and +1.
+            codes: (B, K) of -1 and +1; B may be 0.
             importance: (K,) measured on this batch, or None.
             redundancy: (K, K) measured on this batch, or None.
             scored: number of items that `importance` and `redundancy` rest on, 0-d;
-                None for all B.
-            valid: 0-d bool; False skips the batch and counts it as skipped.
+                None for all.
+            invalid: (B,) bool, items whose codes mean nothing; if there is one, the batch
+                is left out and counted as skipped. None for none.
         """
         codes = codes.to(self.mean)
         count = torch.full_like(self.items, len(codes))
-        valid = torch.ones_like(count, dtype=torch.bool) if valid is None else valid
-        scored = count if scored is None else scored.to(count)
-        self.skipped_batches += ~valid
-        count, scored = count * valid, scored * valid
-
-        rate = self._rate(self.items, count)
-        size = max(len(codes), 1)
-        self.mean.lerp_(codes.sum(0) / size, rate)
+        bad = torch.zeros_like(count) if invalid is None else invalid.sum().to(count)
         with torch.autocast(codes.device.type, enabled=False):
-            self.moment.lerp_(codes.T @ codes / size, rate)
+            moment, total, count, bad = add_up(codes.T @ codes, codes.sum(0), count, bad)
+        valid = bad == 0
+        self.skipped_batches.add_(~valid)
+        size, count = count.clamp(min=1), count * valid
+        rate = self._rate(self.items, count)
+        self.mean.lerp_(total / size, rate)
+        self.moment.lerp_(moment / size, rate)
         if importance is None and redundancy is None:
             return
+        scored = count if scored is None else scored.to(count) * valid
         rate = self._rate(self.scored_items, scored)
         if importance is not None:
             self.importance.lerp_(torch.nan_to_num(importance.to(self.mean)), rate)
@@ -90,7 +97,7 @@ class RedundancyGraph(nn.Module):
 
     def _rate(self, total: Tensor, count: Tensor) -> Tensor:
         """Weight of a batch in the running mean; advances the total."""
-        total += count
+        total.add_(count)
         rate = count / total.clamp(min=1)
         total.clamp_(max=self.memory)
         return rate

@@ -11,12 +11,12 @@ from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from .pair_likelihood import drop_one_importance, merge_cost
 from .redundancy import RedundancyGraph, group_signs, partition
-from .similarity import shared_label
 
 Weighting = Literal["equal", "importance"]
+EVERY_N_STEPS = 8  # measuring pairs then costs a small part of a training step
 
 
 class Measurement(NamedTuple):
@@ -30,23 +30,41 @@ class Measurement(NamedTuple):
 class Scorer:
     """Base of all scorers: measures importance where it is used, and weighs groups.
 
+    Correlations are learned from every batch. What costs more, everything that looks at
+    pairs of items, is measured on every n-th batch only, and on its first items.
+
     Args:
         weighting: weights inside a group: "equal", or by "importance" (that of
             `drop_one_importance`, shifted so that the least important bit of the code has
             almost none).
+        every_n_steps: `measure` is called for the first batch of an active phase, and for
+            every n-th after it.
+        max_items: how many items of a batch it is given at most; None for all.
 
     Raises:
-        ValueError: an unknown weighting.
+        ValueError: an unknown weighting, or a number < 1.
     """
 
     ranks_bits = False  # whether `edges` uses importances, whatever the weighting
 
-    def __init__(self, weighting: Weighting = "equal") -> None:
+    def __init__(
+        self,
+        weighting: Weighting = "equal",
+        every_n_steps: int = EVERY_N_STEPS,
+        max_items: int | None = None,
+    ) -> None:
         if weighting not in ("equal", "importance"):
             raise ValueError(
                 f"weighting must be 'equal' or 'importance', got {weighting!r}"
             )
+        if every_n_steps < 1 or (max_items is not None and max_items < 1):
+            raise ValueError(
+                "every_n_steps and max_items must be at least 1, got "
+                f"every_n_steps={every_n_steps}, max_items={max_items}"
+            )
         self.weighting = weighting
+        self.every_n_steps = every_n_steps
+        self.max_items = max_items
 
     @property
     def needs_labels(self) -> bool:
@@ -89,8 +107,8 @@ class Scorer:
         return v + 1e-3 * v.mean() + 1e-12
 
     def __repr__(self) -> str:
-        """Show the options in print(model)."""
-        options = ", ".join(f"{k}={v!r}" for k, v in vars(self).items())
+        """Show the options; checkpoints are compared by it, so it names no address."""
+        options = ", ".join(f"{k}={_shown(v)}" for k, v in sorted(vars(self).items()))
         return f"{type(self).__name__}({options})"
 
 
@@ -103,10 +121,17 @@ class Correlation(Scorer):
 
     Args:
         weighting: "importance" (default), which needs labels, or "equal", which does not.
+        every_n_steps: see `Scorer`; of importances.
+        max_items: see `Scorer`.
     """
 
-    def __init__(self, weighting: Weighting = "importance") -> None:
-        super().__init__(weighting)
+    def __init__(
+        self,
+        weighting: Weighting = "importance",
+        every_n_steps: int = EVERY_N_STEPS,
+        max_items: int | None = None,
+    ) -> None:
+        super().__init__(weighting, every_n_steps, max_items)
 
     def edges(self, graph: RedundancyGraph, out_bits: int) -> tuple[Tensor, None]:
         """Strengths |ρ|."""
@@ -138,16 +163,59 @@ class Complementary(Scorer):
 
     Args:
         weighting: "importance" (default) or "equal".
+        every_n_steps: see `Scorer`.
+        max_items: see `Scorer`.
     """
 
     ranks_bits = True
 
-    def __init__(self, weighting: Weighting = "importance") -> None:
-        super().__init__(weighting)
+    def __init__(
+        self,
+        weighting: Weighting = "importance",
+        every_n_steps: int = EVERY_N_STEPS,
+        max_items: int | None = None,
+    ) -> None:
+        super().__init__(weighting, every_n_steps, max_items)
 
     def edges(self, graph: RedundancyGraph, out_bits: int) -> tuple[Tensor, Tensor | None]:
         """Strengths between anchors and the others."""
         return _anchored(1 - graph.correlation().abs(), graph, out_bits)
+
+
+class MergeCost(Scorer):
+    r"""Merge the bits that are missed least as separate ones.
+
+    Formula:  A_ij = -c_ij, the running mean of `merge_cost`.
+    Source:   this package.  Differs: not in Fu et al.
+
+    Args:
+        weighting: "importance" (default) or "equal".
+        every_n_steps: see `Scorer`.
+        max_items: see `Scorer`; the cost grows with its square.
+    """
+
+    needs_labels = True
+
+    def __init__(
+        self,
+        weighting: Weighting = "importance",
+        every_n_steps: int = EVERY_N_STEPS,
+        max_items: int | None = 64,
+    ) -> None:
+        super().__init__(weighting, every_n_steps, max_items)
+
+    def measure(self, codes: Tensor, labels: Tensor | None) -> Measurement:
+        """Measure costs, and importances where groups are weighted by them."""
+        assert labels is not None
+        cost, scored = merge_cost(codes, labels)
+        importance = None
+        if self.weighting == "importance":
+            importance, _ = drop_one_importance(codes, labels)
+        return Measurement(importance, cost, scored)
+
+    def edges(self, graph: RedundancyGraph, out_bits: int) -> tuple[Tensor, None]:
+        """Strengths: what is cheap is strong."""
+        return -graph.redundancy, None
 
 
 class Prune(Scorer):
@@ -155,12 +223,18 @@ class Prune(Scorer):
 
     Formula:  as `Complementary`, but an anchor has all the weight of its group.
     Source:   ablation control.  Differs: not in Fu et al.
+
+    Args:
+        every_n_steps: see `Scorer`.
+        max_items: see `Scorer`.
     """
 
     ranks_bits = True
 
-    def __init__(self) -> None:
-        super().__init__("equal")
+    def __init__(
+        self, every_n_steps: int = EVERY_N_STEPS, max_items: int | None = None
+    ) -> None:
+        super().__init__("equal", every_n_steps, max_items)
 
     def edges(self, graph: RedundancyGraph, out_bits: int) -> tuple[Tensor, Tensor | None]:
         """Strengths between anchors and the others; which of them is of no consequence."""
@@ -183,10 +257,18 @@ class Random(Scorer):
     Args:
         seed: of a generator of its own, so that all processes draw the same edges.
         weighting: "equal" (default) or "importance".
+        every_n_steps: see `Scorer`; of importances.
+        max_items: see `Scorer`.
     """
 
-    def __init__(self, seed: int = 0, weighting: Weighting = "equal") -> None:
-        super().__init__(weighting)
+    def __init__(
+        self,
+        seed: int = 0,
+        weighting: Weighting = "equal",
+        every_n_steps: int = EVERY_N_STEPS,
+        max_items: int | None = None,
+    ) -> None:
+        super().__init__(weighting, every_n_steps, max_items)
         self.seed = seed
 
     def edges(self, graph: RedundancyGraph, out_bits: int) -> tuple[Tensor, None]:
@@ -201,12 +283,19 @@ class FunctionScorer(Scorer):
 
     Args:
         function: (codes (B, K) of -1 and +1, labels) -> redundancies (K, K).
+        every_n_steps: see `Scorer`; here every step by default.
+        max_items: see `Scorer`.
     """
 
     needs_labels = True
 
-    def __init__(self, function: Callable[[Tensor, Tensor], Tensor]) -> None:
-        super().__init__("equal")
+    def __init__(
+        self,
+        function: Callable[[Tensor, Tensor], Tensor],
+        every_n_steps: int = 1,
+        max_items: int | None = None,
+    ) -> None:
+        super().__init__("equal", every_n_steps, max_items)
         self.function = function
 
     def measure(self, codes: Tensor, labels: Tensor | None) -> Measurement:
@@ -226,6 +315,11 @@ class FunctionScorer(Scorer):
         return 0.5 * (graph.redundancy + graph.redundancy.T), None
 
 
+def _shown(value: object) -> str:
+    name = getattr(value, "__qualname__", None)
+    return repr(value) if name is None else f"{getattr(value, '__module__', '')}.{name}"
+
+
 def _anchored(
     strengths: Tensor, graph: RedundancyGraph, out_bits: int
 ) -> tuple[Tensor, Tensor]:
@@ -237,52 +331,11 @@ def _anchored(
     return strengths.masked_fill(~mixed, -torch.inf), anchors
 
 
-def drop_one_importance(codes: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    r"""How much the class-balanced pair likelihood suffers when a bit is left out.
-
-    Formula:  L(θ) = ½ mean over similar pairs of softplus(-θ)
-                   + ½ mean over dissimilar pairs of softplus(θ),  θ_ij = ½⟨b_i, b_j⟩;
-              v_k = L(θ - ½ b_k b_kᵀ) - L(θ).
-              As b_ik b_jk is -1 or +1, a pair's loss has two possible values only, so with
-              W = w (l(θ - ½) - l(θ + ½)):  v_k = ½ sum w (l(θ - ½) + l(θ + ½)) - L(θ)
-              + ½ b_kᵀ W b_k, which costs one (B, B) x (B, K) product for all bits.
-
-    Args:
-        codes: -1 and +1.
-        labels: class ids or multi-hot rows.
-
-    Shapes:   codes (B, K), labels (B,) or (B, C) -> importance (K,), items ().
-    Returns:  (v, B), v in nats a pair, larger for a bit that is missed more; it may be
-              negative. (zeros, 0) for a batch without similar or without dissimilar pairs.
-    Raises:   ValueError: labels of another kind (see `similarity`).
-    Source:   this package; the likelihood is that of DPSH, arXiv:1511.03855.
-              Differs: class-balanced, as with many classes the plain one rises with almost
-              every bit that is left out.
-    """
-    codes = codes.float()
-    with torch.autocast(codes.device.type, enabled=False):
-        similar = shared_label(labels).float()
-        other = 1 - torch.eye(len(codes), device=codes.device)
-        similar, dissimilar = similar * other, (1 - similar) * other
-        n_similar, n_dissimilar = similar.sum(), dissimilar.sum()
-        w = 0.5 * similar / n_similar.clamp(min=1)
-        w = w + 0.5 * dissimilar / n_dissimilar.clamp(min=1)
-        theta = 0.5 * codes @ codes.T
-        towards = similar - dissimilar  # softplus(-θ) for similar, softplus(θ) otherwise
-        without_equal = F.softplus(-(theta - 0.5) * towards)
-        without_unequal = F.softplus(-(theta + 0.5) * towards)
-        change = w * (without_equal - without_unequal)
-        constant = (w * (0.5 * (without_equal + without_unequal))).sum()
-        constant = constant - (w * F.softplus(-theta * towards)).sum()
-        v = constant + 0.5 * (codes * (change @ codes)).sum(0)
-    both_kinds = (n_similar > 0) & (n_dissimilar > 0)
-    return v * both_kinds, both_kinds * float(len(codes))
-
-
 SCORERS: dict[str, Callable[[], Scorer]] = {
     "correlation": Correlation,
     "drop_one": DropOne,
     "complementary": Complementary,
+    "merge_cost": MergeCost,
     "random": Random,
     "prune": Prune,
 }

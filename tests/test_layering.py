@@ -11,13 +11,14 @@ PACKAGE = Path(__file__).parent.parent / "pml_nmlayer"
 
 # From the lowest to the highest; L0 and L1 of the architecture are split up further.
 LAYERS = [
-    ["codes"],
+    ["codes", "atomic", "process_group"],
     ["similarity"],
     ["label_sets"],
     ["pair_counts"],
     ["hamming"],
     ["ranking"],
     ["codebooks"],
+    ["pair_likelihood"],
     ["redundancy"],
     ["scorers"],
     ["bit_statistics"],

@@ -54,7 +54,7 @@ def test_an_invalid_batch_is_skipped_and_counted():
     graph = fed(random_codes(20, 4))
     before = {name: value.clone() for name, value in graph.state_dict().items()}
     bad = torch.full((4,), torch.nan)
-    graph.update(random_codes(5, 4), importance=bad, valid=torch.tensor(False))
+    graph.update(random_codes(5, 4), importance=bad, invalid=torch.arange(5) == 3)
     assert graph.skipped_batches == 1
     for name, value in graph.state_dict().items():
         if name != "skipped_batches":

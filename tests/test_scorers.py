@@ -4,6 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from pml_nmlayer.layers import NMLayer
+from pml_nmlayer.pair_likelihood import drop_one_importance, merge_cost
 from pml_nmlayer.redundancy import RedundancyGraph
 from pml_nmlayer.scorers import (
     SCORERS,
@@ -13,7 +15,7 @@ from pml_nmlayer.scorers import (
     FunctionScorer,
     Random,
     Scorer,
-    drop_one_importance,
+    MergeCost,
     make_scorer,
 )
 from tests import naive
@@ -41,11 +43,61 @@ def test_drop_one_importance_equals_loop(kind, seed):
         torch.testing.assert_close(v.tolist(), expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("labels", [[0], [0, 0, 0], [0, 1, 2]])
-def test_nothing_is_learned_without_both_kinds_of_pairs(labels):
-    v, items = drop_one_importance(random_codes(len(labels), 4), torch.tensor(labels))
+@pytest.mark.parametrize("kind", ["class ids", "multi-hot"])
+@given(seed=st.integers(0, 999))
+def test_merge_cost_equals_loop(kind, seed):
+    codes, labels = random_codes(7, 5, seed), random_labels(7, kind, seed)
+    cost, items = merge_cost(codes, labels)
+    expected = naive.merge_cost(codes.tolist(), labels.tolist())
+    if expected is None:
+        assert items == 0
+        assert not cost.any()
+    else:
+        assert items == 7
+        torch.testing.assert_close(cost.tolist(), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("measure", [drop_one_importance, merge_cost])
+@pytest.mark.parametrize("labels", [[], [0], [0, 0, 0], [0, 1, 2]])
+def test_nothing_is_learned_without_both_kinds_of_pairs(measure, labels):
+    labels = torch.tensor(labels, dtype=torch.long)
+    v, items = measure(random_codes(len(labels), 4), labels)
     assert items == 0
     assert not v.any()
+
+
+def test_copies_are_cheaper_to_merge_than_bits_that_tell_different_things_apart():
+    labels = torch.arange(80) % 4
+    first, second = (labels % 2) * 2.0 - 1, (labels // 2) * 2.0 - 1
+    codes = torch.stack([first, second, -first, second], 1)
+    scorer = MergeCost("equal")
+    graph = observed(scorer, codes, labels)
+    groups, weights = scorer.group(graph, 2, 2)
+    assert groups.tolist() == [0, 1, 0, 1]
+    assert weights.tolist() == [0.5, 0.5, -0.5, 0.5]
+
+
+def test_a_scorer_sees_as_many_items_as_often_as_it_wants():
+    seen = []
+
+    class Watching(Scorer):
+        def measure(self, codes, labels):
+            seen.append((len(codes), labels))
+            return super().measure(codes, labels)
+
+        def edges(self, graph, out_bits):
+            return torch.ones_like(graph.moment), None
+
+    layer = NMLayer(4, 2, Watching(every_n_steps=3, max_items=5))
+    for step in range(7):
+        layer.observe(random_codes(9, 4, step))
+    assert seen == [(5, None)] * 3
+    assert layer.graph.items == 63
+    resumed = NMLayer(4, 2, Watching(every_n_steps=3, max_items=5))
+    resumed.load_state_dict(layer.state_dict())
+    for step in range(3):
+        resumed.observe(random_codes(9, 4, step))
+    assert len(seen) == 4  # the seventh step was one, the tenth is the next
 
 
 def test_the_informative_bit_is_the_important_one():
@@ -129,9 +181,11 @@ def test_importance_is_measured_where_it_is_used():
         (Correlation(), True),
         (DropOne(), True),
         (make_scorer("prune"), True),
+        (MergeCost(), True),
+        (MergeCost("equal"), False),
         (Random(), False),
     ]:
-        assert scorer.needs_labels == used
+        assert scorer.needs_labels == (used or isinstance(scorer, MergeCost))
         measured = scorer.measure(codes, labels).importance is not None
         assert measured == used
 
@@ -163,8 +217,8 @@ def test_scorers_do_not_wait_for_a_device():
         graph = RedundancyGraph(6)
         for name in SCORERS:
             seen = make_scorer(name).measure(codes, labels)
-            valid = torch.isfinite(codes).all()
-            graph.update(codes, seen.importance, seen.redundancy, seen.scored, valid)
+            invalid = ~codes.sum(1).isfinite()
+            graph.update(codes, *seen, invalid)
 
 
 @pytest.mark.parametrize(
@@ -174,6 +228,8 @@ def test_scorers_do_not_wait_for_a_device():
         (lambda: make_scorer(3), TypeError, "name, a Scorer object or a function"),
         (lambda: make_scorer(Correlation), TypeError, "a Scorer object"),
         (lambda: Correlation(weighting="best"), ValueError, "weighting must be"),
+        (lambda: DropOne(every_n_steps=0), ValueError, "every_n_steps=0"),
+        (lambda: MergeCost(max_items=0), ValueError, "max_items=0"),
         (
             lambda: FunctionScorer(lambda c, y: c).measure(torch.ones(2, 3), torch.ones(2)),
             ValueError,

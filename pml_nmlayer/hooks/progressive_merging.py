@@ -1,31 +1,43 @@
 """Merge a head when a stage is due, in any PML trainer or plain loop."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import Any
+
+from ..layers import ProgressiveHead
+from .schedules import FixedTimes, Schedule, cycle_times
 
 
 class ProgressiveMerging:
     r"""Call `head.merge_next()` at the end of each stage.
 
-    Formula:  after epoch (or iteration) t, merges due = number of stage ends <= t; at most
-              one merge is made at a time, so that every stage observes before it merges.
+    Formula:  after epoch (or iteration) t, changes due = number of stage ends <= t; at most
+              one change is made at a time, so that every stage observes before it merges.
 
-    The number of merges done is read from the head, whose state is in its state_dict.
-    A resumed run therefore goes on where it was, without any state in the hook.
+    The number of changes made is read from the head, whose state is in its state_dict. With
+    fixed times a resumed run therefore goes on where it was, without any state in the hook;
+    with `WhenPlateau` and `WhenSettled` restore `state_dict` too (see `checkpointed`).
 
     Args:
         head: a `ProgressiveHead`.
         epochs_per_stage: length of each stage in epochs: a number for all, or one a merge.
         iterations_per_stage: the same in iterations (optimizer steps).
         schedule: the last epoch of each stage, counted from the start of training:
-            strictly rising, one a merge. Exactly one of the three must be given.
+            strictly rising, one a merge; or a schedule object such as `WhenPlateau` or
+            `WhenSettled`. Exactly one of the three must be given.
+        cycles: active phases a stage, for stages of fixed lengths: a stage of n cycles is
+            cut into 2 n - 1 nearly equal parts; after each active part the head merges,
+            after each frozen one it reopens and learns a new graph.
+        on_change: called with the head after each merge (or reopening); `StageLR.restart`,
+            say.
 
     Returns:  an object with `end_of_epoch_hook(trainer)` and
               `end_of_iteration_hook(trainer)` for PML's trainers, and `step(epoch)` for
               plain loops. Hooks return None, so they never stop a training.
     Raises:   ValueError: not exactly one schedule, lengths < 1, another number of stages
-              than the head has merges, or a falling schedule.
-    Source:   Fu et al., IJCAI 2019 (stages trained one after another).  Differs: no.
+              than the head has merges, a falling schedule, or stages too short for cycles.
+    Source:   Fu et al., IJCAI 2019 (stages trained one after another).
+              Differs: schedules that adapt, and cycles, are ours.
 
     Example:
         >>> import torch
@@ -42,55 +54,120 @@ class ProgressiveMerging:
 
     def __init__(
         self,
-        head: Any,
+        head: ProgressiveHead,
         epochs_per_stage: int | Sequence[int] | None = None,
         iterations_per_stage: int | Sequence[int] | None = None,
-        schedule: Sequence[int] | None = None,
+        schedule: "Sequence[int] | Schedule | None" = None,
+        cycles: int = 1,
+        on_change: Callable[[ProgressiveHead], Any] | None = None,
     ) -> None:
         given = [epochs_per_stage, iterations_per_stage, schedule]
         if sum(option is not None for option in given) != 1:
             raise ValueError(
                 "give exactly one of epochs_per_stage, iterations_per_stage and schedule"
             )
+        if cycles < 1:
+            raise ValueError(f"cycles must be at least 1, got {cycles}")
         self.head = head
-        merges = len(head.layers)
-        if schedule is not None:
-            ends = list(schedule)
+        self.cycles = cycles
+        self.on_change = on_change
+        self.in_iterations = iterations_per_stage is not None
+        if schedule is not None and not isinstance(schedule, Sequence):
+            if cycles > 1:
+                raise ValueError(
+                    f"cycles={cycles} needs stages of fixed lengths, got {schedule!r}"
+                )
+            self.schedule: Schedule = schedule
+            return
+        if schedule is None:
+            lengths = (
+                epochs_per_stage if iterations_per_stage is None else iterations_per_stage
+            )
+            assert lengths is not None
+            ends = _ends(len(head.layers), lengths)
         else:
-            lengths = next(option for option in given if option is not None)
-            lengths = [lengths] * merges if isinstance(lengths, int) else list(lengths)
-            ends = [sum(lengths[: i + 1]) for i in range(len(lengths))]
-        if len(ends) != merges:
+            ends = list(schedule)
+        if len(ends) != len(head.layers):
             raise ValueError(
-                f"the head has {merges} merges ({head.all_bits}), but {len(ends)} stages "
-                "are given"
+                f"the head has {len(head.layers)} merges ({head.all_bits}), but "
+                f"{len(ends)} stages are given"
             )
         if any(b <= a for a, b in zip([0, *ends], ends, strict=False)):
             raise ValueError(f"stages must end one after another, from 1 on; got {ends}")
-        self.ends = ends
-        self.in_iterations = iterations_per_stage is not None
+        self.schedule = FixedTimes(cycle_times(ends, cycles))
 
-    def step(self, epoch: int) -> bool:
-        """Merge if a stage is due after `epoch` (or iteration), counted from 1.
+    @property
+    def needs_metric(self) -> bool:
+        """Whether `step` must be given a metric."""
+        return self.schedule.needs_metric
+
+    def step(self, epoch: int, metric: float | None = None) -> bool:
+        """Merge (or, with cycles, reopen) if it is due after `epoch`, counted from 1.
+
+        In a torch process group every process has to make the call.
 
         Args:
             epoch: number of epochs done; iterations with `iterations_per_stage`.
+            metric: value of the validation metric after this epoch, for `WhenPlateau`.
 
         Returns:
-            Whether a merge was made.
+            Whether a change was made.
+
+        Raises:
+            ValueError: no metric although the schedule needs one, or one that it ignores.
         """
-        due = sum(end <= epoch for end in self.ends)
-        if self.head.stage >= due:
+        if self.needs_metric != (metric is not None):
+            what = "needs step(epoch, metric=...)" if metric is None else "takes no metric"
+            raise ValueError(f"a schedule of {type(self.schedule).__name__} {what}")
+        changes_a_stage = 2 * self.cycles - 1
+        reopens = self.head.changes % changes_a_stage % 2 == 1
+        if self.head.finished and not reopens:
             return False
-        self.head.merge_next()
+        if not self.schedule.is_due(self.head, epoch, metric):
+            return False
+        if reopens:
+            self.head.reopen()
+        else:
+            self.head.merge_next()
+        if self.on_change is not None:
+            self.on_change(self.head)
         return True
 
     def end_of_epoch_hook(self, trainer: Any) -> None:
         """Merge when due; for `trainer.end_of_epoch_hook`."""
         if not self.in_iterations:
-            self.step(trainer.epoch)
+            self.step(trainer.epoch, self.schedule.measure(trainer))
 
     def end_of_iteration_hook(self, trainer: Any) -> None:
         """Merge when due; for `trainer.end_of_iteration_hook`."""
         if self.in_iterations:
             self.step(trainer.get_global_iteration() + 1)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the head does not hold: the state of the schedule, in plain values."""
+        return {
+            "schedule": type(self.schedule).__name__,
+            "cycles": self.cycles,
+            "state": self.schedule.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state.
+
+        Raises:
+            ValueError: it belongs to another schedule.
+        """
+        own = self.state_dict()
+        for name in ("schedule", "cycles"):
+            if state[name] != own[name]:
+                raise ValueError(
+                    f"this state was saved with {name} {state[name]!r}, here it is "
+                    f"{own[name]!r}; make ProgressiveMerging with the saved options"
+                )
+        self.schedule.load_state_dict(state["state"])
+
+
+def _ends(merges: int, lengths: int | Sequence[int]) -> list[int]:
+    if isinstance(lengths, int):
+        lengths = [lengths] * merges
+    return list(accumulate(lengths))

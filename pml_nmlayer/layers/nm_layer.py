@@ -7,9 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from ..codes import raw_sign
+from ..process_group import as_on_first, gather_rows
 from ..redundancy import RedundancyGraph, check_group_sizes
-from ..scorers import Scorer, make_scorer
+from ..scorers import Measurement, Scorer, make_scorer
 from ..similarity import check_labels
+from . import configuration
 
 MemberGradient = Literal["full", "weighted"]
 
@@ -40,11 +42,16 @@ class NMLayer(nn.Module):
     graph. `freeze` cuts the graph into groups; from then on the layer merges. `activate`
     starts over with an empty graph.
 
+    In a torch process group (DistributedDataParallel) `observe` and `freeze` are calls that
+    all processes make together: the graph is that of the union of their batches, and all
+    get the groups of process 0. A process without items passes an empty batch.
+
     Args:
         in_bits: K.
         out_bits: K' < K, width of the output in the frozen phase.
         scorer: what is measured and merged: "correlation", "drop_one", "complementary",
-            "random", "prune", a `Scorer`, or a function (codes, labels) -> (K, K).
+            "merge_cost", "random", "prune", a `Scorer`, or a function (codes, labels) ->
+            (K, K). How often and on how many items: see `Scorer`.
         max_group: largest number of bits in a group; ceil(K / K') if None, which makes
             all groups equally large where K' divides K.
         gradient: what a member of a group gets in training: the "full" gradient of its
@@ -55,8 +62,8 @@ class NMLayer(nn.Module):
         memory: items that the running averages remember (see `RedundancyGraph`).
 
     Shapes:   u (B, K) -> (B, K) active, (B, K') frozen. Every buffer keeps its shape, so
-              that load_state_dict(strict=True) works in any phase; phase and groups come
-              with it.
+              that load_state_dict(strict=True) works in any phase; phase, groups and graph
+              come with it. A state saved with other arguments is refused (ValueError).
     Returns:  tensor of the dtype of u, with gradients to every bit of non-zero weight.
     Raises:   ValueError: not 1 <= K' < K, max_group too small, an unknown scorer or
               gradient, or input of another width.
@@ -76,6 +83,7 @@ class NMLayer(nn.Module):
     groups: Tensor
     weights: Tensor
     frozen: Tensor
+    observed_batches: Tensor
 
     def __init__(
         self,
@@ -104,7 +112,10 @@ class NMLayer(nn.Module):
         self.register_buffer("groups", torch.arange(in_bits))
         self.register_buffer("weights", torch.ones(in_bits))
         self.register_buffer("frozen", torch.tensor(False))
-        self._is_frozen = False  # mirrors `frozen`, so that no step waits for the device
+        self.register_buffer("observed_batches", torch.tensor(0))
+        # Mirrors of the last two, so that no step waits for the device
+        self._is_frozen = False
+        self._observed = 0
 
     @property
     def phase(self) -> Literal["active", "frozen"]:
@@ -156,10 +167,23 @@ class NMLayer(nn.Module):
                 f"the scorer {self.scorer!r} needs labels, got None; without labels use "
                 "scorers.Correlation('equal')"
             )
-        signs = raw_sign(codes.float())
-        seen = self.scorer.measure(signs, labels)
-        valid = torch.isfinite(codes).all()
-        self.graph.update(signs, seen.importance, seen.redundancy, seen.scored, valid)
+        codes = codes.float()
+        signs = raw_sign(codes)
+        # NaN and inf survive a sum
+        self.graph.update(signs, *self._measure(signs, labels), ~codes.sum(1).isfinite())
+
+    def _measure(self, signs: Tensor, labels: Tensor | None) -> Measurement:
+        """Let the scorer look, if it is its turn."""
+        due = self._observed % self.scorer.every_n_steps == 0
+        self._observed += 1
+        self.observed_batches.fill_(self._observed)
+        if not due:
+            return Measurement()
+        limit = self.scorer.max_items
+        signs = gather_rows(signs)[:limit]
+        return self.scorer.measure(
+            signs, None if labels is None else gather_rows(labels)[:limit]
+        )
 
     @torch.no_grad()
     def freeze(self) -> None:
@@ -177,8 +201,8 @@ class NMLayer(nn.Module):
                 f"inf so far: {int(self.graph.skipped_batches)}"
             )
         groups, weights = self.scorer.group(self.graph, self.target_bits, self.max_group)
-        self.groups.copy_(groups)
-        self.weights.copy_(weights)
+        self.groups.copy_(as_on_first(groups))
+        self.weights.copy_(as_on_first(weights))
         self._set_frozen(True)
 
     @torch.no_grad()
@@ -186,8 +210,14 @@ class NMLayer(nn.Module):
         """Return to the active phase with an empty graph: all K bits pass again."""
         self.groups.copy_(torch.arange(self.in_bits))
         self.weights.fill_(1)
-        self.graph.reset()
+        self.forget()
         self._set_frozen(False)
+
+    def forget(self) -> None:
+        """Empty the graph; the phase stays."""
+        self.graph.reset()
+        self.observed_batches.zero_()
+        self._observed = 0
 
     def lift(self, v: Tensor) -> Tensor:
         r"""Spread merged outputs over K dimensions without changing inner products.
@@ -228,9 +258,31 @@ class NMLayer(nn.Module):
                 f"{name} must have shape (B, {self.in_bits}), got {tuple(u.shape)}"
             )
 
-    def _load_from_state_dict(self, *args: Any) -> None:
-        super()._load_from_state_dict(*args)
+    @property
+    def configuration(self) -> dict[str, Any]:
+        """What decides whether a state fits."""
+        return {
+            "bits": [self.in_bits, self.target_bits],
+            "scorer": repr(self.scorer),
+            "max_group": self.max_group,
+            "gradient": self.gradient,
+            "memory": self.graph.memory,
+        }
+
+    def get_extra_state(self) -> Tensor:
+        """For state_dict: the configuration."""
+        return configuration.to_tensor(self.configuration)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """For load_state_dict, which has compared it before anything was loaded."""
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any
+    ) -> None:
+        configuration.check(self.configuration, state_dict, prefix, "NMLayer")
+        super()._load_from_state_dict(state_dict, prefix, *args)
         self._is_frozen = bool(self.frozen)
+        self._observed = int(self.observed_batches)
 
     def extra_repr(self) -> str:
         """Show sizes and phase in print(model)."""

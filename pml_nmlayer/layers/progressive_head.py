@@ -10,11 +10,13 @@ from torch.nn import functional as F
 
 from ..codes import binarize
 from ..scorers import Scorer
-from .folding import fold_head
+from . import configuration
+from .folding import Folded, empty_fold, fold_into
 from .nm_layer import MemberGradient, NMLayer
 
 Activation = Literal["tanh"] | None
 MergeAt = Literal["linear", "tanh"]
+Longer = Literal["snapshot", "joint", "drop"]
 
 
 class ProgressiveHead(nn.Module):
@@ -40,9 +42,15 @@ class ProgressiveHead(nn.Module):
         lift: in training mode, return outputs of constant width bits[0] (see
             `NMLayer.lift`) for losses with per-dimension parameters or memories. In eval
             mode the output is always the code itself.
+        longer: what becomes of the longer codes after a merge, so that `codes(x, bits)` and
+            `fold(bits)` still give them. "snapshot": this head (not the trunk) is kept,
+            folded, as it was right before the merge; a trunk that trains on moves away from
+            it. "joint": they are computed from the same neurons, and `NMLoss` takes the
+            mean of the loss over all lengths passed so far. "drop": they are gone.
 
     Shapes:   x (B, in_features) -> h (B, bits now). All parameters and buffers keep their
-              shapes through all stages.
+              shapes through all stages, and a state saved with other arguments is refused
+              (ValueError).
     Returns:  real outputs before sign.
     Raises:   ValueError: lengths not strictly falling or < 1, unknown options, or
               merge="tanh" without tanh.
@@ -59,6 +67,7 @@ class ProgressiveHead(nn.Module):
     """
 
     stage_count: Tensor
+    reopen_count: Tensor
 
     def __init__(
         self,
@@ -72,6 +81,7 @@ class ProgressiveHead(nn.Module):
         memory: int = 10_000,
         batch_norm: bool = False,
         lift: bool = False,
+        longer: Longer = "snapshot",
     ) -> None:
         super().__init__()
         bits = tuple(bits)
@@ -83,6 +93,8 @@ class ProgressiveHead(nn.Module):
             raise ValueError(f"merge must be 'linear' or 'tanh', got {merge!r}")
         if merge == "tanh" and activation is None:
             raise ValueError("merge='tanh' merges after a tanh; use activation='tanh'")
+        if longer not in get_args(Longer):
+            raise ValueError(f"longer must be one of {get_args(Longer)}, got {longer!r}")
         self.all_bits = bits
         self.activation = activation
         self.merge = merge
@@ -93,13 +105,30 @@ class ProgressiveHead(nn.Module):
             NMLayer(long, short, scorer, max_group, gradient, memory)
             for long, short in pairwise(bits)
         )
+        self.longer = longer
+        self.snapshots = nn.ModuleDict(
+            {
+                _snapshot_name(length): empty_fold(self, stage)
+                for stage, length in enumerate(bits[:-1])
+                if longer == "snapshot"
+            }
+        )
+        self._longer_outputs: list[Tensor] = []
         self.register_buffer("stage_count", torch.tensor(0))
-        self._stage = 0  # mirrors `stage_count`, so that no step waits for the device
+        self.register_buffer("reopen_count", torch.tensor(0))
+        # Mirrors of the two counts, so that no step waits for the device
+        self._stage = 0
+        self._reopened = 0
 
     @property
     def stage(self) -> int:
-        """Number of merges done so far."""
+        """Number of merges that hold."""
         return self._stage
+
+    @property
+    def changes(self) -> int:
+        """Number of merges and reopenings made so far; it never falls."""
+        return self._stage + 2 * self._reopened
 
     @property
     def bits(self) -> int:
@@ -113,24 +142,43 @@ class ProgressiveHead(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map trunk outputs (B, in_features) to real outputs (B, bits)."""
-        h = self._outputs(x, self.training)
-        if self.lift and self.training:
-            for layer in reversed(self._merged()):
-                h = layer.lift(h)
-        return h
+        u = [self._neurons(x, self.training)]
+        for layer in self._merged():
+            u.append(layer(u[-1]))
+        if self.longer == "joint" and self.training:
+            self._longer_outputs = [
+                self._lifted(v, stage) for stage, v in enumerate(u[:-1])
+            ]
+        return self._lifted(u[-1], self._stage)
 
-    def _outputs(self, x: Tensor, training: bool) -> Tensor:
+    def _neurons(self, x: Tensor, training: bool) -> Tensor:
         u = self.linear(x)
         if self.norm is not None:
             u = self.norm(u) if training else _normalize_as_in_eval(self.norm, u)
-        if self.merge == "tanh":
-            u = torch.tanh(u)
-        for layer in self._merged():
-            u = layer(u)
-        return torch.tanh(u) if self.merge == "linear" and self.activation else u
+        return torch.tanh(u) if self.merge == "tanh" else u
 
     def _merged(self) -> list[NMLayer]:
         return list(self.layers[: self._stage])  # type: ignore[arg-type]
+
+    def _activated(self, u: Tensor) -> Tensor:
+        return torch.tanh(u) if self.merge == "linear" and self.activation else u
+
+    def _lifted(self, u: Tensor, stage: int) -> Tensor:
+        h = self._activated(u)
+        if self.lift and self.training:
+            for layer in reversed(self._merged()[:stage]):
+                h = layer.lift(h)
+        return h
+
+    def take_longer_outputs(self) -> list[Tensor]:
+        """Hand over the outputs of all longer codes of the last training forward pass.
+
+        Returns:
+            From the longest on, each (B, its length), or lifted like the output itself.
+            Nothing before the first merge, without longer="joint", or if they were taken.
+        """
+        taken, self._longer_outputs = self._longer_outputs, []
+        return taken
 
     def observe(self, embeddings: Tensor, labels: Tensor | None = None) -> None:
         """Feed one batch to the graph of the current stage; without effect at the end.
@@ -147,9 +195,22 @@ class ProgressiveHead(nn.Module):
         if self.lift and embeddings.ndim == 2 and embeddings.shape[1] == self.all_bits[0]:
             for layer in self._merged():
                 embeddings = layer.unlift(embeddings)
-        current = self.layers[self._stage]
-        assert isinstance(current, NMLayer)
-        current.observe(embeddings, labels)
+        self.current_layer.observe(embeddings, labels)
+
+    @property
+    def current_layer(self) -> NMLayer:
+        """The layer that observes now, and merges next.
+
+        Raises:
+            RuntimeError: all stages are done.
+        """
+        if self.finished:
+            raise RuntimeError(
+                f"all {len(self.layers)} merges of {self.all_bits} are done already"
+            )
+        layer = self.layers[self._stage]
+        assert isinstance(layer, NMLayer)
+        return layer
 
     def merge_next(self) -> None:
         """Freeze the graph of this stage, merge, and go to the next stage.
@@ -158,57 +219,145 @@ class ProgressiveHead(nn.Module):
             RuntimeError: all stages are done, or nothing usable was observed since the last
                 merge.
         """
-        if self.finished:
-            raise RuntimeError(
-                f"all {len(self.layers)} merges of {self.all_bits} are done already"
-            )
-        current = self.layers[self._stage]
-        assert isinstance(current, NMLayer)
-        current.freeze()
-        self._stage += 1
-        self.stage_count.fill_(self._stage)
+        self.current_layer.freeze()
+        if self.longer == "snapshot":
+            fold_into(self._snapshot(self._stage), self, self._stage)
+        self._set_counts(self._stage + 1, self._reopened)
 
-    def merge_matrix(self) -> Tensor:
-        """All merges so far as one matrix (bits, bits[0])."""
+    def reopen(self) -> None:
+        """Undo the last merge: its neurons are separate again, and a new graph is learned.
+
+        What the neurons learned while they were merged stays. Stages may so have several
+        active and frozen phases.
+
+        Raises:
+            RuntimeError: nothing is merged.
+        """
+        if self._stage == 0:
+            raise RuntimeError("nothing is merged yet, so there is nothing to reopen")
+        if not self.finished:
+            self.current_layer.forget()  # it watched neurons that are no more
+        self._set_counts(self._stage - 1, self._reopened + 1)
+        self.current_layer.activate()
+
+    def _set_counts(self, stage: int, reopened: int) -> None:
+        self._stage, self._reopened = stage, reopened
+        self.stage_count.fill_(stage)
+        self.reopen_count.fill_(reopened)
+
+    def merge_matrix(self, stage: int | None = None) -> Tensor:
+        """The first merges as one matrix (bits then, bits[0]); None for all so far."""
         matrix = torch.eye(self.all_bits[0], device=self.stage_count.device)
-        for layer in self._merged():
+        for layer in self._merged()[:stage]:
             matrix = layer.merge_matrix() @ matrix
         return matrix
 
     @torch.no_grad()
-    def codes(self, x: Tensor) -> Tensor:
+    def codes(self, x: Tensor, bits: int | None = None) -> Tensor:
         """Codes (B, bits) of -1 and +1, computed as in eval mode.
 
         Args:
             x: trunk outputs (B, in_features).
+            bits: a code length of the chain that is reached already (see `longer`); None
+                for the present one.
 
         Raises:
-            ValueError: the outputs hold NaN.
+            ValueError: the outputs hold NaN, or there is no code of that length.
         """
-        return binarize(self._outputs(x, training=False))
+        stage = self._stage_of(bits)
+        if stage < self._stage and self.longer == "snapshot":
+            return binarize(self._snapshot(stage)(x))
+        u = self._neurons(x, training=False)
+        for layer in self._merged()[:stage]:
+            u = layer(u)
+        return binarize(self._activated(u))
 
-    def fold(self) -> nn.Module:
+    def fold(self, bits: int | None = None) -> nn.Module:
         r"""Compose the merges so far into plain modules for serving.
 
         Formula:  merge="linear":  Linear(M W, M b), then Tanh if the head has it;
                   merge="tanh":    Linear(W, b), Tanh, Linear(M) without bias.
 
+        Args:
+            bits: as for `codes`.
+
         Returns:
             A new module, equal to this head in eval mode up to rounding. Later training or
             merging of the head does not change it.
-        """
-        return fold_head(self)
 
-    def _load_from_state_dict(self, *args: Any) -> None:
-        super()._load_from_state_dict(*args)
+        Raises:
+            ValueError: there is no code of that length.
+        """
+        stage = self._stage_of(bits)
+        if stage < self._stage and self.longer == "snapshot":
+            return self._snapshot(stage).as_plain_modules()
+        folded = empty_fold(self, stage)
+        fold_into(folded, self, stage)
+        return folded.as_plain_modules()
+
+    def _snapshot(self, stage: int) -> Folded:
+        folded = self.snapshots[_snapshot_name(self.all_bits[stage])]
+        assert isinstance(folded, Folded)
+        return folded
+
+    def _stage_of(self, bits: int | None) -> int:
+        if bits is None:
+            return self._stage
+        kept = self.all_bits[: self._stage + 1]
+        kept = kept[-1:] if self.longer == "drop" else kept
+        if bits not in kept:
+            raise ValueError(
+                f"this head has codes of {', '.join(map(str, kept))} bits, not of {bits}: "
+                f"of bits={self.all_bits}, {self._stage} merges are done, and it was made "
+                f"with longer={self.longer!r}"
+            )
+        return self.all_bits.index(bits)
+
+    @property
+    def configuration(self) -> dict[str, Any]:
+        """What decides whether a state fits, besides that of the layers."""
+        return {
+            "in_features": self.linear.in_features,
+            "bits": self.all_bits,
+            "activation": self.activation,
+            "merge": self.merge,
+            "batch_norm": self.norm is not None,
+            "lift": self.lift,
+            "longer": self.longer,
+        }
+
+    def get_extra_state(self) -> Tensor:
+        """For state_dict: the configuration."""
+        return configuration.to_tensor(self.configuration)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """For load_state_dict, which has compared it before anything was loaded."""
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any
+    ) -> None:
+        for name, layer in [("", self), *self.layers.named_children()]:
+            place = f"{prefix}layers.{name}." if name else prefix
+            own: Any = layer.configuration
+            configuration.check(own, state_dict, place, "head")
+        super()._load_from_state_dict(state_dict, prefix, *args)
         self._stage = int(self.stage_count)
+        self._reopened = int(self.reopen_count)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies: without outputs, which hang on a graph that cannot be copied."""
+        return {**self.__dict__, "_longer_outputs": []}
 
     def extra_repr(self) -> str:
         """Show lengths and stage in print(model)."""
         return (
             f"bits={self.all_bits}, stage={self._stage}, activation={self.activation!r}, "
-            f"merge={self.merge!r}, lift={self.lift}"
+            f"merge={self.merge!r}, lift={self.lift}, longer={self.longer!r}"
         )
+
+
+def _snapshot_name(bits: int) -> str:
+    return f"bits_{bits}"  # names that begin with a digit break PML's record keeper
 
 
 def _normalize_as_in_eval(norm: nn.BatchNorm1d, u: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from pytorch_metric_learning.losses import BaseMetricLossFunction
+from pytorch_metric_learning.losses import BaseMetricLossFunction, CrossBatchMemory
 from torch import Tensor, nn
 
 
@@ -14,6 +14,11 @@ class NMLoss(BaseMetricLossFunction):
               L = loss(embeddings, labels, indices_tuple, ref_emb, ref_labels).
               Nothing is observed in eval mode of this module or under torch.no_grad(), so
               that a validation loss leaves no trace in the graph.
+              For a head with longer="joint", L is the mean of that loss over all code
+              lengths passed so far; each gets the tuples that were mined for the shortest.
+
+    On several processes, put this wrapper outside of PML's:
+    NMLoss(DistributedLossWrapper(loss), head). The head gathers what it observes itself.
 
     Args:
         loss: a PML loss, one of this package, or any module called as
@@ -24,6 +29,8 @@ class NMLoss(BaseMetricLossFunction):
     Shapes:   those of the loss.
     Returns:  the value of the loss.
     Raises:   TypeError: the loss is not callable or the head has no `observe`.
+              ValueError: a memory of embeddings, which would mix lengths, with a head with
+              longer="joint"; or embeddings of such a head from several forward passes.
     Source:   this package.  Differs: reducer, regularizer and statistics are those of the
               wrapped loss; NMLoss takes none of its own.
 
@@ -49,10 +56,16 @@ class NMLoss(BaseMetricLossFunction):
                 "head must have observe(embeddings, labels), such as ProgressiveHead; got "
                 f"{type(head).__name__} (pass the head itself, not a wrapper around it)"
             )
+        if getattr(head, "longer", None) == "joint" and isinstance(loss, CrossBatchMemory):
+            raise ValueError(
+                f"{type(loss).__name__} would fill its memory with codes of all lengths; "
+                "use a head with longer='snapshot' or another loss"
+            )
         self.loss = loss
-        # Only the method is kept. The head as an attribute would become a submodule, and
+        # Only the methods are kept. The head as an attribute would become a submodule, and
         # even hidden in a tuple PML's record keeper would walk through it and log it.
         self._observe = head.observe
+        self._take_longer_outputs = getattr(head, "take_longer_outputs", list)
 
     @property
     def head(self) -> Any:
@@ -68,8 +81,34 @@ class NMLoss(BaseMetricLossFunction):
         ref_labels: Tensor | None = None,
     ) -> Tensor:
         """Observe, then return the loss."""
-        if self.training and torch.is_grad_enabled():
-            self._observe(embeddings.detach(), labels)
+        if not (self.training and torch.is_grad_enabled()):
+            return self._loss(embeddings, labels, indices_tuple, ref_emb, ref_labels)
+        self._observe(embeddings.detach(), labels)
+        losses = [
+            self._loss(each, labels, indices_tuple, ref_emb, ref_labels)
+            for each in [embeddings, *self._longer_outputs(embeddings, ref_emb)]
+        ]
+        return losses[0] if len(losses) == 1 else torch.stack(losses).mean()
+
+    def _longer_outputs(self, embeddings: Tensor, ref_emb: Tensor | None) -> list[Tensor]:
+        longer: list[Tensor] = self._take_longer_outputs()
+        if longer and (ref_emb is not None or len(longer[0]) != len(embeddings)):
+            raise ValueError(
+                "a head with longer='joint' needs losses on the output of its last forward "
+                f"pass alone: that had {len(longer[0])} items, the loss got "
+                f"{len(embeddings)} and "
+                f"{'no' if ref_emb is None else len(ref_emb)} reference items"
+            )
+        return longer
+
+    def _loss(
+        self,
+        embeddings: Tensor,
+        labels: Tensor | None,
+        indices_tuple: tuple[Tensor, ...] | None,
+        ref_emb: Tensor | None,
+        ref_labels: Tensor | None,
+    ) -> Tensor:
         if ref_emb is None:
             # Wrappers such as MultipleLosses take no reference set.
             return self.loss(embeddings, labels, indices_tuple)

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from ..process_group import rank_and_size, together
 from .code_record import Facts, beside, check_same, differences, read_record, write_record
-from .process_group import rank_and_size, together
 
 CodesFrom = Callable[[int, int], Iterator[Tensor]]
 

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from ..codes import pack_codes, raw_sign
 from ..layers import ProgressiveHead
+from ..process_group import rank_and_size
 from .code_file import write_codes
 from .head_layers import code_length
 from .inputs import Transform, batches, count_rows
 from .pretrained import load_head, save_head
-from .process_group import rank_and_size
 from .serving import device_of, outputs, progress_bar, unwrap
 from .states import FilePath, Which, checksum, load_state, read_checkpoint
 

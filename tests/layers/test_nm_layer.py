@@ -98,7 +98,7 @@ def test_state_dict_round_trip_in_each_phase():
         layer.observe(random_codes(40, 12), random_labels(40, "class ids"))
         if phase == "frozen":
             layer.freeze()
-        for other in (NMLayer(12, 5), frozen_layer(seed=3)):
+        for other in (NMLayer(12, 5), frozen_layer(scorer="correlation", seed=3)):
             other.load_state_dict(layer.state_dict(), strict=True)
             assert other.phase == phase
             u = torch.randn(4, 12)

@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import torch
 import torch.distributed as dist
+from torch import Tensor
 
 T = TypeVar("T")
 
@@ -29,6 +31,54 @@ def gather(value: Any) -> list[Any]:
         return [value]
     values = [None] * size
     dist.all_gather_object(values, value)
+    return values
+
+
+def gather_rows(rows: Tensor) -> Tensor:
+    """Join the rows of all processes, in order of rank; how many each has may differ.
+
+    Args:
+        rows: (n, ...), equal on all processes but for n, which may be 0.
+
+    Returns:
+        All rows, the same on every process, without gradient; `rows` itself without a
+        process group. The lengths are read by the host.
+    """
+    _, size = rank_and_size()
+    if size == 1:
+        return rows
+    counts = [torch.zeros(1, dtype=torch.int64, device=rows.device) for _ in range(size)]
+    dist.all_gather(counts, torch.full_like(counts[0], len(rows)))
+    lengths = torch.cat(counts).tolist()
+    padded = rows.new_zeros(max(lengths), *rows.shape[1:])
+    padded[: len(rows)] = rows
+    parts = [torch.empty_like(padded) for _ in range(size)]
+    dist.all_gather(parts, padded)
+    return torch.cat([part[:n] for part, n in zip(parts, lengths, strict=True)])
+
+
+def add_up(*values: Tensor) -> tuple[Tensor, ...]:
+    """Sum each over all processes in one exchange, without reading it on the host.
+
+    Args:
+        values: of one dtype, and of the same shapes on all processes.
+    """
+    if rank_and_size()[1] == 1:
+        return values
+    flat = torch.cat([value.flatten() for value in values])
+    dist.all_reduce(flat)
+    parts = flat.split([value.numel() for value in values])
+    return tuple(p.view(v.shape) for p, v in zip(parts, values, strict=True))
+
+
+def as_on_first(values: Tensor) -> Tensor:
+    """Take what process 0 has.
+
+    Args:
+        values: of one shape on all processes; overwritten.
+    """
+    if rank_and_size()[1] > 1:
+        dist.broadcast(values, 0)
     return values
 
 

@@ -1,0 +1,118 @@
+"""What bits are worth to the class-balanced pair likelihood, in closed form."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .similarity import shared_label
+
+
+class _Pairs(NamedTuple):
+    """The ordered pairs of a batch, each (B, B): 0 on the diagonal of the weights."""
+
+    theta: Tensor  # ½⟨b_i, b_j⟩
+    weight: Tensor  # similar pairs sum to ½, dissimilar ones to ½
+    towards: Tensor  # +1 similar, -1 dissimilar: a pair's loss is softplus(-θ towards)
+    usable: Tensor  # 0-d bool: there are pairs of both kinds
+
+    def loss(self, shift: float) -> Tensor:
+        """Weighted loss of every pair if its θ were θ + shift."""
+        return self.weight * F.softplus(-(self.theta + shift) * self.towards)
+
+
+def _pairs(codes: Tensor, labels: Tensor) -> _Pairs:
+    same = shared_label(labels).to(codes.dtype)
+    other = 1 - torch.eye(len(codes), device=codes.device)
+    similar, dissimilar = same * other, (1 - same) * other
+    n_similar, n_dissimilar = similar.sum(), dissimilar.sum()
+    weight = 0.5 * similar / n_similar.clamp(min=1)
+    weight = weight + 0.5 * dissimilar / n_dissimilar.clamp(min=1)
+    usable = (n_similar > 0) & (n_dissimilar > 0)
+    return _Pairs(0.5 * codes @ codes.T, weight, similar - dissimilar, usable)
+
+
+def drop_one_importance(codes: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    r"""How much the class-balanced pair likelihood suffers when a bit is left out.
+
+    Formula:  L(θ) = ½ mean over similar pairs of softplus(-θ)
+                   + ½ mean over dissimilar pairs of softplus(θ),  θ_ij = ½⟨b_i, b_j⟩;
+              v_k = L(θ - ½ b_k b_kᵀ) - L(θ).
+              As b_ik b_jk is -1 or +1, a pair's loss has two possible values only, so with
+              W = w (l(θ - ½) - l(θ + ½)):  v_k = ½ sum w (l(θ - ½) + l(θ + ½)) - L(θ)
+              + ½ b_kᵀ W b_k, which costs one (B, B) x (B, K) product for all bits.
+
+    Args:
+        codes: -1 and +1.
+        labels: class ids or multi-hot rows.
+
+    Shapes:   codes (B, K), labels (B,) or (B, C) -> importance (K,), items ().
+    Returns:  (v, B), v in nats a pair, larger for a bit that is missed more; it may be
+              negative. (zeros, 0) for a batch without similar or without dissimilar pairs.
+    Raises:   ValueError: labels of another kind (see `similarity`).
+    Source:   this package; the likelihood is that of DPSH, arXiv:1511.03855.
+              Differs: class-balanced, as with many classes the plain one rises with almost
+              every bit that is left out.
+    """
+    codes = codes.float()
+    with torch.autocast(codes.device.type, enabled=False):
+        pairs = _pairs(codes, labels)
+        down, up = pairs.loss(-0.5), pairs.loss(0.5)
+        constant = (0.5 * (down + up) - pairs.loss(0)).sum()
+        v = constant + 0.5 * (codes * ((down - up) @ codes)).sum(0)
+    return v * pairs.usable, pairs.usable * float(len(codes))
+
+
+def merge_cost(codes: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    r"""How much the class-balanced pair likelihood suffers when two bits become one.
+
+    Formula:  c_kl = L(θ - ½ (b_k b_kᵀ + b_l b_lᵀ - m mᵀ)) - L(θ),  m = ½ (b_k + s b_l),
+              with L and θ of `drop_one_importance` and s the sign of the batch's covariance
+              of the two bits (+1 for 0): the merged bit is 0 where they disagree.
+              For two items at which both bits agree (up to s), θ falls by ½ x, with
+              x = b_k b_kᵀ; where both disagree, by x; otherwise not at all. As x is -1 or
+              +1, each of the three has a closed form, and all pairs of bits cost one
+              (K, B²) x (B², K) product.
+
+    Args:
+        codes: -1 and +1.
+        labels: class ids or multi-hot rows.
+
+    Shapes:   codes (B, K), labels (B,) or (B, C) -> costs (K, K), items ().
+    Returns:  (c, B), c symmetric with zero diagonal, in nats a pair. (zeros, 0) for a batch
+              without similar or without dissimilar pairs.
+    Raises:   ValueError: labels of another kind (see `similarity`).
+    Source:   this package.  Differs: exact where a second-order expansion is usual.
+    """
+    codes = codes.float()
+    with torch.autocast(codes.device.type, enabled=False):
+        pairs = _pairs(codes, labels)
+        now = pairs.loss(0)
+        # A fall of θ by ½ x changes a pair's loss by agree + x agree_x, one by x likewise
+        agree, agree_x = _halves(pairs.loss(-0.5), pairs.loss(0.5), now)
+        apart, apart_x = _halves(pairs.loss(-1), pairs.loss(1), now)
+
+        total = codes.sum(0)  # integers, so that a covariance of 0 is exactly 0
+        covariance = len(codes) * (codes.T @ codes) - torch.outer(total, total)
+        s = torch.where(covariance < 0, -1.0, 1.0)
+        own_agree, own_apart = codes.T @ agree_x @ codes, codes.T @ apart_x @ codes
+        linear = s * (codes.T @ ((agree - apart).sum(1, keepdim=True) * codes))
+        x = (codes[:, None, :] * codes[None, :, :]).flatten(0, 1)  # (B², K)
+        both = agree + apart
+        quartic = x.T @ (both.flatten()[:, None] * x)
+        cost = both.sum() + 2 * linear + quartic
+        cost = cost + _diagonals(own_agree) + 2 * s * own_agree
+        cost = cost + _diagonals(own_apart) - 2 * s * own_apart
+        cost = 0.25 * cost.fill_diagonal_(0)
+    return cost * pairs.usable, pairs.usable * float(len(codes))
+
+
+def _halves(plus: Tensor, minus: Tensor, now: Tensor) -> tuple[Tensor, Tensor]:
+    """Write a rise that depends on x = ±1, plus - now or minus - now, as a + b x."""
+    return 0.5 * (plus + minus) - now, 0.5 * (plus - minus)
+
+
+def _diagonals(matrix: Tensor) -> Tensor:
+    diagonal = matrix.diagonal()
+    return diagonal[:, None] + diagonal[None, :]
