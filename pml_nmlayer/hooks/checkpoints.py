@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from pytorch_metric_learning.samplers import MPerClassSampler
 from pytorch_metric_learning.utils import common_functions as c_f
 
 from ..atomic import replacing
@@ -21,7 +22,23 @@ class RandomState:
     loader is your own to save.
 
     Loading sets the generators. So keep this object out of what is loaded to serve a model.
+
+    Args:
+        sampler: PML's MPerClassSampler, if one is used: it shuffles its list of classes in
+            place, so that the next order depends on the last one. None for samplers that
+            remember nothing, such as torch's.
+
+    Raises:
+        TypeError: another sampler.
     """
+
+    def __init__(self, sampler: MPerClassSampler | None = None) -> None:
+        if not isinstance(sampler, MPerClassSampler | None):
+            raise TypeError(
+                f"sampler must be a MPerClassSampler or None, got {type(sampler).__name__}; "
+                "samplers without memory need not be given"
+            )
+        self.sampler = sampler
 
     def state_dict(self) -> dict[str, Any]:
         """Read all generators; plain values and tensors."""
@@ -32,6 +49,7 @@ class RandomState:
             "numpy": [_legacy_state(generator) for generator in _numpy_generators()],
             "torch": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state_all() if cuda else [],
+            "classes": None if self.sampler is None else _plain(self.sampler.labels),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -52,6 +70,15 @@ class RandomState:
                 f"the random state was saved with {len(state['numpy'])} numpy generators, "
                 f"here are {len(generators)}: PML's common_functions.NUMPY_RANDOM differs"
             )
+        own = None if self.sampler is None else self.sampler.labels
+        if sorted(state["classes"] or []) != sorted(_plain(own or [])):
+            raise ValueError(
+                f"the random state was saved for a sampler of classes {state['classes']}, "
+                f"here it has {own}; give the sampler of the same data, if any"
+            )
+        if self.sampler is not None:
+            kinds = {_plain([label])[0]: label for label in self.sampler.labels}
+            self.sampler.labels[:] = [kinds[label] for label in state["classes"]]
         version, numbers, gauss = state["python"]
         random.setstate((version, tuple(numbers), gauss))
         for generator, saved in zip(generators, state["numpy"], strict=True):
@@ -59,6 +86,10 @@ class RandomState:
         torch.set_rng_state(state["torch"].cpu())
         if state["cuda"]:
             torch.cuda.set_rng_state_all([each.cpu() for each in state["cuda"]])
+
+
+def _plain(labels: list[Any]) -> list[Any]:
+    return np.array(labels).tolist()
 
 
 def _numpy_generators() -> list[Any]:
@@ -83,7 +114,7 @@ def checkpointed(trainer: Any, **objects: Any) -> None:
     Args:
         trainer: a PML trainer.
         objects: by name, each with state_dict and load_state_dict:
-            checkpointed(trainer, merging=merging, random_state=RandomState()).
+            checkpointed(trainer, merging=merging, random_state=RandomState(sampler)).
 
     Raises:
         ValueError: a name that the trainer uses already.

@@ -190,9 +190,15 @@ class ProgressiveHead(nn.Module):
         Raises:
             ValueError: as `NMLayer.observe`.
         """
+        wide = self.lift and embeddings.ndim == 2 and embeddings.shape[1] == self.all_bits[0]
+        if not wide and (embeddings.ndim != 2 or embeddings.shape[1] != self.bits):
+            raise ValueError(
+                f"embeddings must have shape (B, {self.bits}), got "
+                f"{tuple(embeddings.shape)}: pass this head's own outputs"
+            )
         if self.finished:
             return
-        if self.lift and embeddings.ndim == 2 and embeddings.shape[1] == self.all_bits[0]:
+        if wide:
             for layer in self._merged():
                 embeddings = layer.unlift(embeddings)
         self.current_layer.observe(embeddings, labels)
