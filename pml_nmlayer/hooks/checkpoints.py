@@ -35,8 +35,8 @@ class RandomState:
     def __init__(self, sampler: MPerClassSampler | None = None) -> None:
         if not isinstance(sampler, MPerClassSampler | None):
             raise TypeError(
-                f"sampler must be a MPerClassSampler or None, got {type(sampler).__name__}; "
-                "samplers without memory need not be given"
+                f"sampler must be a MPerClassSampler or None, got {type(sampler).__name__}"
+                "; samplers without memory need not be given"
             )
         self.sampler = sampler
 
