@@ -2,8 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+VISION := .venv/.vision
 
-.PHONY: bench test lint clean
+.PHONY: bench test test-vision lint clean
 .DEFAULT_GOAL := test
 
 $(READY): pyproject.toml constraints.txt
@@ -16,6 +17,15 @@ bench: $(READY)  ## train and judge codes of handwritten digits: about three min
 
 test: $(READY)
 	OMP_NUM_THREADS=2 $(BIN)/python -m pytest
+
+# Beside the environment, not in it: with a CPU-only torch, the wheel from PyPI breaks
+# `import lightning`. The trunks need none of its compiled operators.
+$(VISION): $(READY)
+	$(BIN)/python -m pip install --quiet --no-deps --target .venv/vision -c constraints.txt torchvision
+	touch $@
+
+test-vision: $(VISION)  ## image data sets and trunks, which need torchvision
+	PYTHONPATH=.venv/vision OMP_NUM_THREADS=2 $(BIN)/python -m pytest tests/benchmarks/test_trunks.py
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""Command line: `python -m benchmarks list | tune | run | report`."""
+"""Command line: `python -m benchmarks list | extract | tune | run | report`."""
 
 import argparse
 import os
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from . import commands
+from .datasets import DATA_ROOT
 
 _ACTIONS = {
     "tune": (commands.tune, "search settings for every method of a suite"),
@@ -21,6 +22,7 @@ def parser() -> argparse.ArgumentParser:
     actions = top.add_subparsers(dest="action", required=True)
     names = actions.add_parser("list", help="name suites, methods, datasets and so on")
     names.set_defaults(command=commands.list_names)
+    _add_extract(actions)
     for action, (command, text) in _ACTIONS.items():
         sub = actions.add_parser(action, help=text)
         sub.set_defaults(command=command)
@@ -29,6 +31,9 @@ def parser() -> argparse.ArgumentParser:
         )
         sub.add_argument("--methods", nargs="+", metavar="NAME", help="default: all")
         sub.add_argument("--out", type=Path, default=Path("results"), help="results folder")
+        sub.add_argument(
+            "--dataset", nargs="+", metavar="NAME", help="some of the suite; default: all"
+        )
         if action != "tune":  # a search covers all lengths, with seeds of its own
             sub.add_argument(
                 "--bits", nargs="+", type=int, metavar="K", help="default: all"
@@ -39,7 +44,34 @@ def parser() -> argparse.ArgumentParser:
         if action != "report":
             sub.add_argument("--jobs", type=_positive, default=_cores(), help="processes")
             sub.add_argument("--force", action="store_true", help="repeat what is done")
+            _add_data_root(sub)
     return top
+
+
+def _add_extract(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    sub = actions.add_parser("extract", help="write features of an image set, once")
+    sub.set_defaults(command=commands.extract_features)
+    sub.add_argument("--dataset", required=True, metavar="NAME")
+    sub.add_argument("--trunk", required=True, metavar="NAME", help="see `list`")
+    sub.add_argument(
+        "--weights",
+        metavar="FILE",
+        help="state dictionary, or the word random; default: torchvision's cache",
+    )
+    sub.add_argument("--out", type=Path, required=True, metavar="FILE.npz")
+    sub.add_argument("--device", default="cpu")
+    sub.add_argument("--batch-size", type=_positive, default=64)
+    sub.add_argument("--jobs", type=_positive, default=1, help="processes that load images")
+    _add_data_root(sub)
+
+
+def _add_data_root(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data-root",
+        type=Path,
+        metavar="DIR",
+        help=f"data folder; default: the environment variable {DATA_ROOT}",
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -7,73 +7,111 @@ from typing import Any
 
 import yaml
 
-from . import kernels, plots, quality, report, runner, tuning
-from .datasets import DATASETS
+from . import extract, kernels, plots, quality, report, runner, tuning
+from .datasets import PROTOCOLS, SOURCES, data_root
 from .interface import METHODS
 from .metrics import METRICS
-from .results import Spec, Store, write_text
+from .results import Spec, Store, file_name, write_text
 from .suites import (
     KernelSuite,
     QualitySuite,
     Suite,
-    load_suite,
+    load_suites,
     narrow,
     suite_names,
-    suite_path,
-    tuned_path,
 )
+from .trunks import TRUNKS
 
 
 def list_names(options: Namespace) -> int:
     """Name everything that has a name."""
     print(f"suites: {', '.join(suite_names())}")
-    for kind, names in (("datasets", DATASETS), ("metrics", METRICS)):
-        print(f"{kind}: {', '.join(names)}")
+    print(f"metrics: {', '.join(METRICS)}")
     print(f"kernels: {', '.join(kernels.KERNELS)}")
-    print("methods:")
-    width = max(map(len, METHODS))
-    for name in METHODS:
-        print(f"  {name:{width}}  {METHODS[name].label}")
+    print(f"protocols: {', '.join(PROTOCOLS)}")
+    print(f"trunks: {', '.join(TRUNKS)}")
+    _print_table("datasets", {name: SOURCES[name].about for name in SOURCES})
+    _print_table("methods", {name: METHODS[name].label for name in METHODS})
     return 0
+
+
+def extract_features(options: Namespace) -> int:
+    """Write the features of an image set."""
+    count, width = extract.extract(
+        options.dataset,
+        options.trunk,
+        options.out,
+        options.weights,
+        data_root(options.data_root),
+        options.device,
+        options.batch_size,
+        options.jobs,
+    )
+    print(f"wrote {count:,} x {width} features: {options.out}")
+    return 0
+
+
+def _print_table(kind: str, rows: dict[str, str]) -> None:
+    print(f"{kind}:")
+    width = max(map(len, rows))
+    for name, text in rows.items():
+        print(f"  {name:{width}}  {text}")
 
 
 def run(options: Namespace) -> int:
     """Run what is missing, then report."""
-    suite, specs = _selection(options)
+    selection = _selection(options)
+    suite = selection[0][0]
     processes = 1 if isinstance(suite, KernelSuite) else options.jobs
     store = Store(options.out)
-    summary = runner.run(specs, store, processes, suite.timeout_s, options.force)
-    _report(suite, specs, store, options)
+    specs = [spec for _, own in selection for spec in own]
+    summary = _run(specs, store, processes, suite, options)
+    _report(selection, store, options)
     _say(summary)
     return 1 if summary.failed else 0
 
 
 def report_stored(options: Namespace) -> int:
     """Report on what is stored."""
-    suite, specs = _selection(options)
-    _report(suite, specs, Store(options.out), options)
+    _report(_selection(options), Store(options.out), options)
     return 0
 
 
 def tune(options: Namespace) -> int:
     """Search settings, and write them where the suite will look for them."""
-    suite = load_suite(options.suite, with_tuned=False)
-    if isinstance(suite, KernelSuite):
-        raise ValueError(f"suite {suite.name} has nothing to tune")
-    whole, suite = suite, narrow(suite, options.methods)
-    store = Store(options.out)
-    specs = tuning.plan(suite)
-    summary = runner.run(specs, store, options.jobs, suite.timeout_s, options.force)
-    outcomes = {entry.name: tuning.choose(suite, entry, store) for entry in suite.entries}
-    path = tuned_path(suite_path(options.suite))
-    write_text(path, tuning.tuned_file(whole, outcomes, _outcomes_before(whole, path)))
-    print(f"wrote {path}")
-    _say(summary)
+    for whole in load_suites(options.suite, False, options.dataset):
+        if isinstance(whole, KernelSuite):
+            raise ValueError(f"suite {whole.name} has nothing to tune")
+        suite = narrow(whole, options.methods)
+        store = Store(options.out)
+        summary = _run(tuning.plan(suite), store, options.jobs, suite, options)
+        outcomes = {e.name: tuning.choose(suite, e, store) for e in suite.entries}
+        path = suite.settings_file
+        before = _outcomes_before(whole, path)
+        write_text(path, tuning.tuned_file(whole, outcomes, before))
+        print(f"wrote {path}")
+        _say(summary)
     return 0
 
 
-def _selection(options: Namespace) -> tuple[Suite, list[Spec]]:
-    suite = load_suite(options.suite)
+def _run(
+    specs: list[Spec], store: Store, processes: int, suite: Suite, options: Namespace
+) -> runner.Summary:
+    root = data_root(options.data_root)
+    return runner.run(specs, store, processes, suite.timeout_s, options.force, root)
+
+
+Selection = list[tuple[Suite, list[Spec]]]
+
+
+def _selection(options: Namespace) -> Selection:
+    return [
+        _narrowed(suite, options)
+        for suite in load_suites(options.suite, datasets=options.dataset)
+    ]
+
+
+def _narrowed(suite: Suite, options: Namespace) -> tuple[Suite, list[Spec]]:
     if isinstance(suite, QualitySuite):
         suite = narrow(suite, options.methods, options.bits, options.seeds)
         return suite, quality.plan(suite)
@@ -83,25 +121,34 @@ def _selection(options: Namespace) -> tuple[Suite, list[Spec]]:
     return suite, kernels.plan(suite, options.methods)
 
 
-def _report(suite: Suite, specs: list[Spec], store: Store, options: Namespace) -> None:
-    folder = store.folder(suite.name)
+def _report(selection: Selection, store: Store, options: Namespace) -> None:
+    folder = store.folder(selection[0][0].name)
+    texts = [_report_one(*each, store, options) for each in selection]
+    write_text(folder / "table.md", "\n".join(texts))
+    print(f"\nwrote {folder / 'table.md'}")
+
+
+def _report_one(suite: Suite, specs: list[Spec], store: Store, options: Namespace) -> str:
     command = _command(options)
     if isinstance(suite, KernelSuite):
         text = kernels.table_text(suite, specs, store, command)
         print(text)
-    else:
-        runs = report.collect(suite, store)
-        text = report.table_text(suite, runs, command)
-        print(report.main_table(suite, runs))
-        plots.plot_against_bits(suite, runs, folder / "map_vs_bits.png")
-    write_text(folder / "table.md", text)
-    print(f"\nwrote {folder / 'table.md'}")
+        return text
+    runs = report.collect(suite, store)
+    end = ""
+    if suite.one_of_several:
+        print(f"\n{suite.dataset}\n")
+        end = f"_{file_name(suite.dataset)}"
+    print(report.main_table(suite, runs))
+    path = store.folder(suite.name) / f"map_vs_bits{end}.png"
+    plots.plot_against_bits(suite, runs, path)
+    return report.table_text(suite, runs, command)
 
 
 def _command(options: Namespace) -> str:
     """Rebuild the command that leads to a table, as far as it decides about it."""
     words = ["python -m benchmarks run --suite", options.suite]
-    for name in ("methods", "bits", "seeds"):
+    for name in ("dataset", "methods", "bits", "seeds"):
         if getattr(options, name) is not None:
             words += [f"--{name}", *map(str, getattr(options, name))]
     return " ".join(words)
@@ -121,6 +168,12 @@ def _outcomes_before(suite: QualitySuite, path: Path) -> dict[str, Any]:
 
 def _say(summary: runner.Summary) -> None:
     print(f"{summary.done} runs done, {summary.skipped} skipped, {summary.failed} failed")
+    if summary.refused:
+        print(
+            f"note: {summary.refused} of the runs are of methods that do not suit the data "
+            'set; tables say "no", and why',
+            file=sys.stderr,
+        )
     if summary.stale:
         print(
             f"note: {summary.stale} of the skipped results come from other code than this; "

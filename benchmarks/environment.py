@@ -12,7 +12,7 @@ import pml_nmlayer
 
 _ROOT = Path(__file__).resolve().parent.parent
 _DISTRIBUTIONS = ("torch", "pytorch-metric-learning", "numpy", "scikit-learn")
-_DECISIVE = ("methods/*.py", "datasets.py", "training.py", "quality.py", "kernels.py")
+_DECISIVE = ("methods/*.py", "datasets/*.py", "training.py", "quality.py", "kernels.py")
 
 
 @lru_cache(maxsize=1)

@@ -25,6 +25,11 @@ class Problem:
     epochs: int
     decay: float
     batch_size: int
+    multi_label: bool = False
+
+
+class Unsuited(ValueError):
+    """A method cannot work on this kind of data set; the message says why."""
 
 
 class Method(Protocol):

@@ -253,8 +253,79 @@ for _name, _make in (
     KERNELS.add(_name, _make)
 
 
+STEP_WIDTH, STEP_BITS = 512, (96, 48, 24, 12)
+
+
+def _head_step(spec: Spec, head: nn.Module, loss: nn.Module) -> Callable[[], None]:
+    """Make one training step of a network that is little more than a head."""
+    features = torch.randn(spec["batch_size"], STEP_WIDTH)
+    labels = torch.arange(spec["batch_size"]) % spec["classes"]
+    net = nn.Sequential(nn.Linear(STEP_WIDTH, STEP_WIDTH), nn.ReLU(), head)
+    optimizer = torch.optim.Adam(net.parameters())
+
+    def step() -> None:
+        optimizer.zero_grad()
+        loss(net(features), labels).backward()
+        optimizer.step()
+
+    return step
+
+
+def active_step(spec: Spec, scorer: str) -> Contest:
+    """Time a step while all neurons are active, against one without NMLayer."""
+    head = ProgressiveHead(STEP_WIDTH, STEP_BITS, scorer=scorer)
+    peer = nn.Sequential(nn.Linear(STEP_WIDTH, STEP_BITS[0]), nn.Tanh())
+    ours = _head_step(spec, head, NMLoss(DPSHLoss(), head))
+    # as many steps a call as lie between two measurements of pairs
+    every = head.current_layer.scorer.every_n_steps
+    plain = _head_step(spec, peer, DPSHLoss())
+    return Contest(
+        lambda: [ours() for _ in range(every)],
+        lambda: [plain() for _ in range(every)],
+        f"{every} steps, nn.Linear of {STEP_BITS[0]}",
+    )
+
+
+for _scorer in ("correlation", "drop_one", "complementary", "merge_cost"):
+    KERNELS.add(
+        f"step/active_{_scorer}",
+        lambda spec, scorer=_scorer: active_step(spec, scorer),  # type: ignore[misc]
+    )
+
+
+def folded_head(spec: Spec, merge: Any) -> Contest:
+    """Time a folded head of 12 bits, against a plain Linear of 12."""
+    head = ProgressiveHead(STEP_WIDTH, STEP_BITS, merge=merge)
+    x = torch.randn(spec["batch_size"], STEP_WIDTH)
+    labels = torch.arange(spec["batch_size"]) % spec["classes"]
+    while not head.finished:
+        head.observe(head(x), labels)
+        head.merge_next()
+    folded = head.fold()
+    if merge == "linear":  # sign(tanh(x)) = sign(x)
+        assert isinstance(folded, nn.Sequential)
+        folded = folded[0]
+    plain = nn.Linear(STEP_WIDTH, STEP_BITS[-1])
+
+    def without_grad(module: nn.Module) -> Callable[[], None]:
+        def call() -> None:
+            with torch.no_grad():
+                module(x)
+
+        return call
+
+    return Contest(without_grad(folded), without_grad(plain), "nn.Linear of 12")
+
+
+for _merge in ("linear", "tanh"):
+    KERNELS.add(
+        f"serve/folded_{_merge}",
+        lambda spec, merge=_merge: folded_head(spec, merge),  # type: ignore[misc]
+    )
+
+
 @kernel("step/active_nmlayer")
-def active_step(spec: Spec) -> Contest:
+def chain_step(spec: Spec) -> Contest:
     """Time one training step while all of 96 neurons are active, against 12 plain ones."""
     features = torch.rand(spec["batch_size"], 64)
     labels = torch.arange(spec["batch_size"]) % spec["classes"]

@@ -3,7 +3,7 @@
 A method is never asked how well it does. Distances are computed here, from packed codes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,7 +12,11 @@ import torch
 from torch import Tensor
 
 from pml_nmlayer.hamming import hamming_histograms
-from pml_nmlayer.ranking import precision_within_radius, tie_aware_average_precision
+from pml_nmlayer.ranking import (
+    ndcg,
+    precision_within_radius,
+    tie_aware_average_precision,
+)
 
 from .registry import Registry
 
@@ -28,7 +32,8 @@ class Metric:
         better: which way is better.
         rule: the tie rule and denominators, for the foot of a table.
         per_query: histograms (items, hits), both (Q, K + 1), -> (Q,) values; NaN for a
-            query that cannot be judged.
+            query that cannot be judged. None: by grades, and only where items have
+            several labels.
     """
 
     name: str
@@ -36,7 +41,7 @@ class Metric:
     unit: str
     better: Literal["up", "down"]
     rule: str
-    per_query: Callable[[Tensor, Tensor], Tensor]
+    per_query: Callable[[Tensor, Tensor], Tensor] | None
 
 
 METRICS: Registry[Metric] = Registry("metric")
@@ -59,6 +64,15 @@ for _metric in (
         "play no part); a query that finds none counts 0",
         lambda items, hits: precision_within_radius(items, hits, radius=2),
     ),
+    Metric(
+        "ndcg",
+        "NDCG@all",
+        "share of 1",
+        "up",
+        "NDCG@all: the gain of an item is the number of labels that it shares with the "
+        "query, its discount log2(1 + rank); tie-aware as mAP, over the whole database",
+        None,
+    ),
 ):
     METRICS.add(_metric.name, _metric)
 
@@ -68,16 +82,33 @@ def judge(arrays: dict[str, np.ndarray], bits: int) -> dict[str, float]:
 
     Args:
         arrays: packed codes `query_codes` (Q, B) and `database_codes` (N, B), uint8, and
-            their labels, `query_labels` (Q,) and `database_labels` (N,).
+            their labels, `query_labels` (Q,) and `database_labels` (N,), or multi-hot
+            rows (Q, C) and (N, C).
         bits: code length.
     """
     tensors = {name: torch.from_numpy(values) for name, values in arrays.items()}
-    items, hits = hamming_histograms(
-        tensors["query_codes"],
-        tensors["query_labels"],
-        tensors["database_codes"],
-        tensors["database_labels"],
-        bits=bits,
-    )
-    metrics = (METRICS[name] for name in METRICS)
-    return {m.name: float(m.per_query(items, hits).nanmean()) for m in metrics}
+    names = ("query_codes", "query_labels", "database_codes", "database_labels")
+    q, q_labels, r, r_labels = (tensors[name] for name in names)
+    items, hits = hamming_histograms(q, q_labels, r, r_labels, bits=bits)
+    values = {}
+    for metric in (METRICS[name] for name in METRICS):
+        if metric.per_query is not None:
+            values[metric.name] = float(metric.per_query(items, hits).nanmean())
+    if q_labels.ndim == 2:
+        values["ndcg"] = ndcg(q, q_labels, r, r_labels, gain="linear", bits=bits)
+    return values
+
+
+def shown(values: Iterable[Mapping[str, float]]) -> list[Metric]:
+    """Pick the metrics that were computed; before any result those of class ids."""
+    found = {name for each in values for name in each}
+    return [
+        METRICS[name]
+        for name in METRICS
+        if name in found or (not found and METRICS[name].per_query is not None)
+    ]
+
+
+def main_metrics(metrics: Iterable[Metric]) -> list[Metric]:
+    """Pick those that decide: mAP, and NDCG beside it where there is one."""
+    return [metric for metric in metrics if metric.name in ("map", "ndcg")]

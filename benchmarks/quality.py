@@ -3,15 +3,17 @@
 import random
 import time
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from pml_nmlayer.codes import pack_codes
 
-from .datasets import DATASETS, Purpose, Split
-from .interface import METHODS, Problem
+from .datasets import Purpose, Split, load_split
+from .interface import METHODS, Problem, Unsuited
 from .results import Arrays, Record, Spec
 from .suites import Entry, QualitySuite
 
@@ -42,9 +44,11 @@ def tuned_settings(suite: QualitySuite, entry: Entry) -> dict[str, Any]:
     try:
         return suite.tuned.settings[entry.name]
     except KeyError:
+        which = f" --dataset {suite.dataset}" if suite.one_of_several else ""
         raise ValueError(
             f"{suite.tuned.source} has no settings of {entry.name}; run "
-            f"`python -m benchmarks tune --suite {suite.name} --methods {entry.name}`"
+            f"`python -m benchmarks tune --suite {suite.name}{which} "
+            f"--methods {entry.name}`"
         ) from None
 
 
@@ -69,13 +73,31 @@ def make_spec(
     }
 
 
-def execute(spec: Spec) -> tuple[Record, Arrays]:
+def execute(spec: Spec, root: Path | None = None) -> tuple[Record, Arrays]:
     """Train one method and encode queries and database.
 
+    Args:
+        spec: see `make_spec`.
+        root: the data folder; None for that of the environment.
+
     Returns:
-        What was measured, as plain JSON, and the arrays that metrics are computed from.
+        What was measured, as plain JSON, and the arrays that metrics are computed from. Of
+        a method that does not suit the data set: its reason, as `refused`, and no arrays.
     """
-    split = DATASETS[spec["dataset"]](spec["seed"], spec["purpose"])
+    split = load_split(spec["dataset"], spec["seed"], spec["purpose"], root)
+    try:
+        return _measure(spec, split)
+    except Unsuited as error:
+        return {"refused": str(error), "split": describe(split)}, {}
+
+
+def _measure(spec: Spec, split: Split) -> tuple[Record, Arrays]:
+    if not isinstance(split.features, Tensor):
+        raise ValueError(
+            f"{spec['dataset']} holds images; write features of them first, by `python -m "
+            f"benchmarks extract --dataset {spec['dataset']} --trunk NAME --out FILE.npz`, "
+            "and name features:FILE.npz in the suite"
+        )
     problem = Problem(
         in_features=split.features.shape[1],
         num_classes=split.num_classes,
@@ -83,6 +105,7 @@ def execute(spec: Spec) -> tuple[Record, Arrays]:
         epochs=spec["epochs"],
         decay=spec["decay"],
         batch_size=spec["batch_size"],
+        multi_label=split.multi_label,
     )
     _warm_up()
     seed_everything(spec["seed"])
@@ -125,7 +148,11 @@ def raw_arrays(split: Split, codes: np.ndarray) -> Arrays:
 def describe(split: Split) -> dict[str, Any]:
     """Return sizes and checksum of a split."""
     sizes = {name: len(ids) for name, ids in split.parts().items()}
-    return {"sizes": sizes, "checksum": split.checksum()}
+    return {
+        "protocol": split.protocol,
+        "sizes": sizes,
+        "checksum": split.checksum(),
+    }
 
 
 def seed_everything(seed: int) -> None:

@@ -4,7 +4,8 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from .metrics import METRICS, judge
+from .datasets import PROTOCOLS
+from .metrics import Metric, judge, main_metrics, shown
 from .quality import spec_of
 from .results import Record, Store
 from .suites import Entry, QualitySuite
@@ -23,6 +24,11 @@ class Run:
     @property
     def failed(self) -> bool:
         return self.record is not None and "error" in self.record
+
+    @property
+    def refused(self) -> str | None:
+        """Why the method does not suit the data set, if it does not."""
+        return None if self.record is None else self.record.get("refused")
 
 
 def collect(suite: QualitySuite, store: Store) -> list[Run]:
@@ -43,6 +49,8 @@ Value = Callable[[Run], float]
 
 def cell(runs: Sequence[Run], value: Value, form: str = ".3f") -> str:
     """Summarise the runs of one method at one length: mean ± sd, or why there is none."""
+    if any(run.refused for run in runs):
+        return "no"
     failed = sum(run.failed for run in runs)
     values = [value(run) for run in runs if run.metrics]
     note = f" ({failed} of {len(runs)} failed)" if failed else ""
@@ -64,13 +72,16 @@ def train_seconds(run: Run) -> float:
 
 
 def main_table(suite: QualitySuite, runs: Sequence[Run]) -> str:
-    """Lay out method x bits: mAP, and seconds of training."""
-    name = METRICS["map"].label
-    header = ["method", *(f"{name}, {bits} bits" for bits in suite.bits), "training, s"]
+    """Lay out method x bits: mAP (and NDCG), and seconds of training."""
+    columns = [
+        (metric, bits) for metric in main_metrics(_shown(runs)) for bits in suite.bits
+    ]
+    names = [f"{metric.label}, {bits} bits" for metric, bits in columns]
+    header = ["method", *names, "training, s"]
     rows = []
     for entry in suite.entries:
         own = [run for run in runs if run.entry == entry]
-        cells = [cell(_at(own, bits), metric_value("map")) for bits in suite.bits]
+        cells = [cell(_at(own, bits), metric_value(m.name)) for m, bits in columns]
         seconds = [train_seconds(run) for run in own if run.metrics]
         rows.append([entry.label, *cells, _mean(seconds)])
     return markdown(header, rows)
@@ -78,7 +89,7 @@ def main_table(suite: QualitySuite, runs: Sequence[Run]) -> str:
 
 def detail_table(suite: QualitySuite, runs: Sequence[Run]) -> str:
     """Lay out what the main table has no room for, one row a method and length."""
-    others = [METRICS[name] for name in METRICS if name != "map"]
+    others = [metric for metric in _shown(runs) if metric.name not in ("map", "ndcg")]
     header = ["method", "bits", *(m.label for m in others), "training, s"]
     header += ["head, training", "head, served"]
     rows = []
@@ -106,20 +117,17 @@ def table_text(suite: QualitySuite, runs: Sequence[Run], command: str) -> str:
 
 def protocol(suite: QualitySuite, runs: Sequence[Run], command: str) -> list[str]:
     """Say how the numbers came about, one line a fact."""
-    lines = [
-        f"{METRICS[name].rule[0].upper()}{METRICS[name].rule[1:]}." for name in METRICS
-    ]
+    lines = [f"{m.rule[0].upper()}{m.rule[1:]}." for m in _shown(runs)]
     done = [run.record for run in runs if run.record is not None and run.metrics]
     lines.append(
         f"Mean ± standard deviation over seeds {', '.join(map(str, suite.seeds))}."
     )
     if done:
-        sizes = sorted({tuple(r["split"]["sizes"].items()) for r in done})
-        text = "; ".join(", ".join(f"{count} {part}" for part, count in s) for s in sizes)
-        lines.append(
-            f"Each seed draws its own split, class by class ({text}). The database is "
-            "everything that is no query, training items included."
-        )
+        lines += _split_lines(done)
+    lines += [
+        f"no: {label} does not suit this data set ({reason})."
+        for label, reason in sorted({(r.entry.label, r.refused) for r in runs if r.refused})
+    ]
     lines += [
         f"{suite.epochs} epochs of batches of {suite.batch_size} for every trained method, "
         f"with one trunk and Adam, its learning rate falling along a cosine in the last "
@@ -128,6 +136,18 @@ def protocol(suite: QualitySuite, runs: Sequence[Run], command: str) -> list[str
         "Training seconds: one thread, without evaluation; head: its count of numbers.",
     ]
     return [*lines, *_origin(done), f"Command: `{command}`."]
+
+
+def _split_lines(done: Sequence[Record]) -> list[str]:
+    sizes: dict[str, set[str]] = {}
+    for split in (record["split"] for record in done):
+        text = ", ".join(f"{count} {part}" for part, count in split["sizes"].items())
+        # records older than the names of protocols are of digits
+        sizes.setdefault(split.get("protocol", "digits"), set()).add(text)
+    return [
+        PROTOCOLS[name].text.format(sizes="; ".join(sorted(texts)))
+        for name, texts in sizes.items()
+    ]
 
 
 def _settings_line(suite: QualitySuite) -> str:
@@ -169,6 +189,10 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         [c.ljust(w) for c, w in zip(r, widths, strict=True)] for r in (header, rule, *rows)
     ]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _shown(runs: Sequence[Run]) -> list[Metric]:
+    return shown(run.metrics for run in runs)
 
 
 def _at(runs: Sequence[Run], bits: int) -> list[Run]:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,11 @@ def key_of(spec: Spec) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
+def file_name(name: str) -> str:
+    """Make a name fit for files: the ":" and "/" of a data set become "_"."""
+    return re.sub(r"[^\w.-]+", "_", name)
+
+
 class Store:
     """The folder of raw results: `<root>/<suite>/<dataset>/<key>.json` and `.npz`.
 
@@ -35,7 +41,8 @@ class Store:
         return self.root / suite
 
     def path(self, spec: Spec) -> Path:
-        return self.folder(spec["suite"]) / spec["dataset"] / f"{key_of(spec)}.json"
+        folder = self.folder(spec["suite"]) / file_name(spec["dataset"])
+        return folder / f"{key_of(spec)}.json"
 
     def load(self, spec: Spec) -> Record | None:
         """Return the record of a spec, None if there is none.
@@ -62,19 +69,24 @@ class Store:
             return {name: arrays[name] for name in arrays.files}
 
     def has_result(self, spec: Spec) -> bool:
-        """Tell whether a run is done; a record of a failure does not count."""
+        """Tell whether codes are stored; a failure does not count, nor a refusal."""
         record = self.load(spec)
         done = record is not None and "error" not in record
         return done and self.path(spec).with_suffix(".npz").exists()
+
+    def is_refused(self, spec: Spec) -> bool:
+        """Tell whether the method cannot work on the data set: nothing to run again."""
+        record = self.load(spec)
+        return record is not None and "refused" in record
 
     def save(self, spec: Spec, record: Record, arrays: Arrays) -> None:
         """Write a result. The JSON comes last and vouches for the npz."""
         path = self.path(spec)
         path.parent.mkdir(parents=True, exist_ok=True)
         if arrays:
-            _write(path.with_suffix(".npz"), lambda f: _save_arrays(f, arrays))
+            write_file(path.with_suffix(".npz"), lambda f: _save_arrays(f, arrays))
         text = json.dumps({"spec": spec, **record}, indent=1)
-        _write(path, lambda f: f.write(text.encode()))
+        write_file(path, lambda f: f.write(text.encode()))
 
 
 def _save_arrays(file: IO[bytes], arrays: Arrays) -> None:
@@ -84,10 +96,11 @@ def _save_arrays(file: IO[bytes], arrays: Arrays) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a text file so that no reader ever sees half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    _write(path, lambda f: f.write(text.encode()))
+    write_file(path, lambda f: f.write(text.encode()))
 
 
-def _write(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+def write_file(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    """Write a file so that no reader ever sees half of it."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as f:

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 import faiss
 import torch
@@ -12,9 +14,9 @@ from .environment import environment
 from .pool import Outcome, run_jobs
 from .results import Arrays, Record, Spec, Store
 
-EXECUTORS: dict[str, Callable[[Spec], tuple[Record, Arrays]]] = {
+EXECUTORS: dict[str, Callable[[Spec, Path | None], tuple[Record, Arrays]]] = {
     "quality": quality.execute,
-    "kernel": kernels.execute,
+    "kernel": lambda spec, root: kernels.execute(spec),
 }
 
 
@@ -26,13 +28,14 @@ class Summary:
     skipped: int = 0
     stale: int = 0  # skipped, and the result was made by other code
     failed: int = 0
+    refused: int = 0  # done or skipped: the method does not suit the data set
 
 
-def execute(spec: Spec) -> tuple[Record, Arrays]:
-    """Run one spec in a worker process."""
+def execute(spec: Spec, root: Path | None = None) -> tuple[Record, Arrays]:
+    """Run one spec in a worker process; `root` is the data folder."""
     torch.set_num_threads(1)
     faiss.omp_set_num_threads(1)
-    record, arrays = EXECUTORS[spec["kind"]](spec)
+    record, arrays = EXECUTORS[spec["kind"]](spec, root)
     threads = {"torch": torch.get_num_threads(), "faiss": faiss.omp_get_max_threads()}
     return {**record, "threads": threads}, arrays
 
@@ -43,6 +46,7 @@ def run(
     processes: int,
     timeout_s: float,
     force: bool = False,
+    root: Path | None = None,
 ) -> Summary:
     """Run specs that have no result yet. A failure is recorded, and tried again next time.
 
@@ -52,6 +56,7 @@ def run(
         processes: worker processes, one thread each.
         timeout_s: for one spec.
         force: run even what has a result.
+        root: the data folder; None for that of the environment.
     """
     code = environment()["code"]  # read now: sources may change while this runs
     summary = Summary()
@@ -59,16 +64,19 @@ def run(
     for spec in specs:
         if spec in todo:
             continue
-        if force or not store.has_result(spec):
+        refused = store.is_refused(spec)
+        if force or not (refused or store.has_result(spec)):
             todo.append(spec)
         else:
             summary.skipped += 1
+            summary.refused += refused
             summary.stale += _code_of(store.load(spec)) != code
-    jobs = run_jobs(execute, todo, processes, timeout_s)
+    jobs = run_jobs(partial(execute, root=root), todo, processes, timeout_s)
     for index, outcome in tqdm(jobs, total=len(todo), unit="run", disable=not todo):
         _save(store, todo[index], outcome)
         summary.failed += outcome.error is not None
         summary.done += outcome.error is None
+        summary.refused += outcome.error is None and "refused" in outcome.value[0]
     return summary
 
 

@@ -8,9 +8,10 @@ from typing import Any, TypeVar
 import yaml
 
 from . import methods as _register_all_methods  # noqa: F401
-from .datasets import DATASETS
+from .datasets import parse
 from .interface import METHODS
 from .registry import check_known
+from .results import file_name
 
 CONFIGS = Path(__file__).parent / "configs"
 S = TypeVar("S")
@@ -44,7 +45,10 @@ class Tuned:
 
 @dataclass(frozen=True)
 class QualitySuite:
-    """Methods compared by what their codes retrieve."""
+    """Methods compared by what their codes retrieve from one data set.
+
+    A file that names several data sets is as many suites of one name.
+    """
 
     name: str
     dataset: str
@@ -57,6 +61,8 @@ class QualitySuite:
     entries: tuple[Entry, ...]
     tuning: Tuning | None
     tuned: Tuned | None
+    one_of_several: bool  # data sets of one file
+    settings_file: Path  # where `tune` leaves its choices
 
     @property
     def recipe(self) -> dict[str, Any]:
@@ -96,29 +102,62 @@ def suite_names() -> list[str]:
     return sorted(name for name in names if not name.endswith("_tuned"))
 
 
-def load_suite(name: str, with_tuned: bool = True) -> Suite:
-    """Read a suite.
+def load_suites(
+    name: str, with_tuned: bool = True, datasets: Sequence[str] | None = None
+) -> tuple[Suite, ...]:
+    """Read a suite: one for each data set that it names.
 
     Args:
         name: of a file in `configs`, or the path of any .yml file.
         with_tuned: read the tuned settings as well, if there are any.
+        datasets: some of those in the file; None for all.
 
     Raises:
-        ValueError: no such suite, or a file that is not understood in full.
+        ValueError: no such suite or data set, or a file that is not understood in full.
     """
     path = suite_path(name)
     content = dict(yaml.safe_load(path.read_text()))
     kind = content.pop("kind", None)
     check_known(f"kind of suite in {path.name}", [kind], ("quality", "kernels"))
     if kind == "kernels":
-        return _build(KernelSuite, {"name": path.stem, **content}, path)
-    suite = _quality_suite(content, path)
-    return replace(suite, tuned=_tuned(suite, tuned_path(path))) if with_tuned else suite
+        if datasets is not None:
+            raise ValueError(f"suite {path.stem} is about kernels and takes no --dataset")
+        return (_build(KernelSuite, {"name": path.stem, **content}, path),)
+    named = _datasets(content, path)
+    check_known(f"dataset of {path.stem}", datasets or (), named)
+    suites = []
+    for dataset in (each for each in named if datasets is None or each in datasets):
+        several = len(named) > 1
+        suite = _quality_suite(dict(content), path, dataset, several)
+        tuned = _tuned(suite) if with_tuned else None
+        suites.append(replace(suite, tuned=tuned))
+    return tuple(suites)
 
 
-def tuned_path(path: Path) -> Path:
-    """Tell where `tune` leaves its choices for the suite of `path`."""
-    return path.with_name(f"{path.stem}_tuned.yml")
+def load_suite(name: str, with_tuned: bool = True) -> Suite:
+    """Read a suite that has one data set; see `load_suites`."""
+    suites = load_suites(name, with_tuned)
+    if len(suites) > 1:
+        raise ValueError(f"suite {name} has {len(suites)} data sets; name one of them")
+    return suites[0]
+
+
+def _datasets(content: dict[str, Any], path: Path) -> list[str]:
+    """Take out the data sets of a file: `datasets: [...]`, or one as `dataset: ...`."""
+    given = [content.pop(key) for key in ("dataset", "datasets") if key in content]
+    if len(given) != 1:
+        raise ValueError(f"{path.name} lacks dataset; say either dataset or datasets")
+    names = [given[0]] if isinstance(given[0], str) else list(given[0])
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"{path.name} must name data sets, each once; got {names}")
+    for name in names:
+        parse(name, f"dataset in {path.name}")
+    return names
+
+
+def _tuned_path(path: Path, dataset: str, several: bool) -> Path:
+    middle = f"_{file_name(dataset)}" if several else ""
+    return path.with_name(f"{path.stem}{middle}_tuned.yml")
 
 
 def suite_path(name: str) -> Path:
@@ -131,11 +170,16 @@ def suite_path(name: str) -> Path:
     return Path(name)
 
 
-def _quality_suite(content: dict[str, Any], path: Path) -> QualitySuite:
+def _quality_suite(
+    content: dict[str, Any], path: Path, dataset: str, several: bool
+) -> QualitySuite:
     methods = content.pop("methods", [])
     tuning = content.pop("tuning", None)
     content |= {
         "name": path.stem,
+        "dataset": dataset,
+        "one_of_several": several,
+        "settings_file": _tuned_path(path, dataset, several),
         "bits": tuple(content.get("bits", ())),
         "seeds": tuple(content.get("seeds", ())),
         "entries": tuple(_entry(item, path) for item in methods),
@@ -143,7 +187,6 @@ def _quality_suite(content: dict[str, Any], path: Path) -> QualitySuite:
         "tuned": None,
     }
     suite = _build(QualitySuite, content, path)
-    check_known(f"dataset in {path.name}", [suite.dataset], DATASETS)
     names = [entry.name for entry in suite.entries]
     if len(set(names)) < len(names):
         raise ValueError(f"{path.name} names a method twice: {', '.join(names)}")
@@ -174,7 +217,8 @@ def _tuning(content: dict[str, Any], path: Path) -> Tuning:
     return _build(Tuning, {**content, "seeds": tuple(content.get("seeds", ()))}, path)
 
 
-def _tuned(suite: QualitySuite, path: Path) -> Tuned | None:
+def _tuned(suite: QualitySuite) -> Tuned | None:
+    path = suite.settings_file
     if not path.exists():
         return None
     content = yaml.safe_load(path.read_text())
@@ -184,7 +228,8 @@ def _tuned(suite: QualitySuite, path: Path) -> Tuned | None:
             f"{suite.recipe}; run `python -m benchmarks tune` again or remove the file"
         )
     settings = {
-        name: outcome["chosen"]["settings"] for name, outcome in content["methods"].items()
+        name: outcome["chosen"]["settings"] if "chosen" in outcome else {}
+        for name, outcome in content["methods"].items()
     }
     return Tuned(path.name, settings)
 

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from pml_nmlayer.codes import binarize
+from pml_nmlayer.label_sets import as_label_sets
+from pml_nmlayer.losses import MultiLabelLoss
 
-from .interface import Problem
+from .interface import Problem, Unsuited
 
 HIDDEN = 256  # width of the trunk
 
@@ -43,6 +45,11 @@ class Learner:
 
     def fit(self, features: Tensor, labels: Tensor) -> None:
         """Train for all epochs; the last one is what counts, there is no selection."""
+        if len(features) < self.problem.batch_size:
+            raise ValueError(
+                f"{len(features)} training items are too few for one batch of "
+                f"{self.problem.batch_size}; ask for smaller batches"
+            )
         optimizers = self.optimizers()
         steps = self.problem.epochs * (len(features) // self.problem.batch_size)
         decay = self.problem.decay
@@ -71,7 +78,9 @@ class Learner:
     ) -> None:
         """Learn from one batch."""
         embeddings = self.head(self.trunk(features))
-        tuples = None if self.miner is None else self.miner(embeddings, labels)
+        tuples = None
+        if self.miner is not None:
+            tuples = self.miner(embeddings, as_label_sets(labels))
         loss = self.loss(embeddings, labels, tuples)
         for optimizer in optimizers:
             optimizer.zero_grad()
@@ -91,6 +100,20 @@ class Learner:
     def _served(self) -> nn.Module:
         fold = getattr(self.head, "fold", None)
         return self.head if fold is None else fold()
+
+
+def for_labels(problem: Problem, loss: nn.Module) -> nn.Module:
+    """Adapt a loss to several labels an item, where there are.
+
+    Raises:
+        Unsuited: it needs one class id an item.
+    """
+    if not problem.multi_label:
+        return loss
+    try:
+        return MultiLabelLoss(loss)
+    except ValueError as error:
+        raise Unsuited(str(error)) from error
 
 
 def batches(count: int, size: int) -> list[Tensor]:

@@ -18,9 +18,9 @@ from .suites import Entry, QualitySuite, Tuning
 
 Settings = dict[str, Any]
 CRITERION = (
-    "tie-aware mAP@all of validation queries, mean over the tuning seeds and all code "
-    "lengths, for which one setting is chosen; no test query, and no image that is one "
-    "with any seed of a report, is in these splits"
+    "tie-aware mAP@all (NDCG@all if items have several labels) of validation queries, "
+    "mean over the tuning seeds and all code lengths, for which one setting is chosen; no "
+    "test query, and no image that is one with any seed of a report, is in these splits"
 )
 
 
@@ -75,13 +75,14 @@ def plan(suite: QualitySuite) -> list[Spec]:
 
 def score(specs: Sequence[Spec], store: Store) -> float:
     """Judge one trial from its raw results; NaN if any of its runs failed."""
-    values = [
-        judge(store.load_arrays(spec), spec["bits"])["map"]
-        if store.has_result(spec)
-        else math.nan
-        for spec in specs
-    ]
-    return float(np.mean(values))
+    return float(np.mean([_criterion(spec, store) for spec in specs]))
+
+
+def _criterion(spec: Spec, store: Store) -> float:
+    if not store.has_result(spec):
+        return math.nan
+    values = judge(store.load_arrays(spec), spec["bits"])
+    return values.get("ndcg", values["map"])
 
 
 @dataclass(frozen=True)
@@ -101,11 +102,15 @@ def choose(suite: QualitySuite, entry: Entry, store: Store) -> dict[str, Any]:
     """Pick the best trial, the first one of equals.
 
     Returns:
-        `chosen` and all `trials`, as they stand in the YAML.
+        `chosen` and all `trials`, as they stand in the YAML; or why the method is
+        `refused`, if it does not suit the data set.
 
     Raises:
         ValueError: no trial ended well.
     """
+    reason = _refusal(suite, entry, store)
+    if reason is not None:
+        return {"refused": reason}
     tried = [
         Trial(
             settings,
@@ -130,6 +135,12 @@ def choose(suite: QualitySuite, entry: Entry, store: Store) -> dict[str, Any]:
             for trial in tried
         ],
     }
+
+
+def _refusal(suite: QualitySuite, entry: Entry, store: Store) -> str | None:
+    defaults = trials(suite, entry)[0]
+    record = store.load(specs_of(suite, entry, defaults, suite.bits[0])[0])
+    return None if record is None else record.get("refused")
 
 
 def _round(value: float) -> float | None:
@@ -157,7 +168,8 @@ def tuned_file(
         "trials": tuning_of(suite).trials,
         "methods": {e.name: together[e.name] for e in suite.entries if e.name in together},
     }
-    head = f"# Written by `python -m benchmarks tune --suite {suite.name}`.\n"
+    which = f" --dataset {suite.dataset}" if suite.one_of_several else ""
+    head = f"# Written by `python -m benchmarks tune --suite {suite.name}{which}`.\n"
     return head + yaml.dump(content, Dumper=_Compact, sort_keys=False, width=10_000)
 
 

@@ -9,7 +9,7 @@ from pml_nmlayer.losses import DPSHLoss, NMLoss
 
 from ..interface import Method, Problem, method
 from ..search import Choice
-from ..training import HIDDEN, Learner
+from ..training import HIDDEN, Learner, for_labels
 from .metric_learning import LR, TEMPERATURE
 
 QUANTIZATION = Choice(0.0, 0.01, 0.03, 0.1)
@@ -20,7 +20,8 @@ LONGEST = 48
 
 def direct(problem: Problem, loss: nn.Module, lr: float) -> Method:
     """Train a head that has its final width from the start."""
-    return Learner(problem, ProgressiveHead(HIDDEN, bits=(problem.bits,)), loss, lr)
+    head = ProgressiveHead(HIDDEN, bits=(problem.bits,))
+    return Learner(problem, head, for_labels(problem, loss), lr)
 
 
 def merged(
@@ -39,7 +40,8 @@ def merged(
     head = ProgressiveHead(HIDDEN, bits=bits, scorer=scorer)
     merges = len(bits) - 1
     schedule = ProgressiveMerging(head, epochs_per_stage=epochs_per_stage(problem, merges))
-    return Learner(problem, head, NMLoss(loss, head), lr, after_epoch=schedule.step)
+    observed = NMLoss(for_labels(problem, loss), head)
+    return Learner(problem, head, observed, lr, after_epoch=schedule.step)
 
 
 def chain(bits: int, longest: int) -> tuple[int, ...]:

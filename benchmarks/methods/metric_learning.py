@@ -14,7 +14,7 @@ from torch import nn
 
 from ..interface import Method, Problem, method
 from ..search import Choice, LogUniform
-from ..training import HIDDEN, Learner
+from ..training import HIDDEN, Learner, for_labels
 
 LR = LogUniform(1e-3, 4e-2)
 TEMPERATURE = Choice(0.1, 0.2, 0.5, 1.0)
@@ -22,6 +22,7 @@ TEMPERATURE = Choice(0.1, 0.2, 0.5, 1.0)
 
 def sign_of(problem: Problem, loss: nn.Module, lr: float, **more: Any) -> Method:
     """Train a linear head without activation, as PML users do."""
+    loss = for_labels(problem, loss)
     return Learner(problem, nn.Linear(HIDDEN, problem.bits), loss, lr, **more)
 
 

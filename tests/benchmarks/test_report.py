@@ -32,3 +32,9 @@ def test_what_is_missing_is_said():
 def test_markdown_lines_up():
     lines = markdown(["a", "long"], [["wide cell", "b"]]).splitlines()
     assert lines == ["| a         | long |", "| --------- | ---- |", "| wide cell | b    |"]
+
+
+def test_a_method_that_does_not_suit_is_a_no():
+    refused = Run(ENTRY, 12, 0, {"refused": "needs one class"}, {})
+    assert cell([refused], metric_value("map")) == "no"
+    assert cell([refused, Run(ENTRY, 12, 1, None, {})], metric_value("map")) == "no"

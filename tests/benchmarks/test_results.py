@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks.results import Store, key_of, write_text
+from benchmarks.results import Store, file_name, key_of, write_text
 
 SPEC = {"suite": "s", "dataset": "d", "bits": 12, "settings": {"a": [0.1, 2], "b": None}}
 
@@ -72,3 +72,21 @@ def test_a_file_that_does_not_belong_is_refused(tmp_path, text, message):
     write_text(store.path(SPEC), text)
     with pytest.raises(ValueError, match=message):
         store.load(SPEC)
+
+
+def test_names_of_data_sets_make_file_names(tmp_path):
+    assert file_name("digits") == "digits"
+    assert file_name("features:a/b.npz:C-C'") == "features_a_b.npz_C-C_"
+    spec = {**SPEC, "dataset": "features:a/b.npz"}
+    store = Store(tmp_path)
+    store.save(spec, {"train_s": 1.0}, {})
+    assert store.path(spec).parent == tmp_path / "s" / "features_a_b.npz"
+    assert store.load(spec)["train_s"] == 1.0
+
+
+def test_a_refusal_is_no_result_and_no_failure(tmp_path):
+    store = Store(tmp_path)
+    assert not store.is_refused(SPEC)
+    store.save(SPEC, {"refused": "a reason"}, {})
+    assert store.is_refused(SPEC)
+    assert not store.has_result(SPEC)

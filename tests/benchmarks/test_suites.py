@@ -10,7 +10,7 @@ from benchmarks.interface import METHODS, MethodEntry
 from benchmarks.registry import Registry
 from benchmarks.results import key_of
 from benchmarks.search import Choice, LogUniform
-from benchmarks.suites import load_suite, narrow, suite_names
+from benchmarks.suites import load_suite, load_suites, narrow, suite_names
 
 
 @pytest.fixture
@@ -21,7 +21,8 @@ def quick():
 def test_shipped_suites_are_understood():
     assert {"quick", "kernels"} <= set(suite_names())
     for name in suite_names():
-        assert load_suite(name).name == name
+        for suite in load_suites(name):
+            assert suite.name == name
 
 
 def test_quick_is_tuned_for_all_it_runs():
@@ -104,7 +105,7 @@ methods: [itq]
         ),
         (
             GOOD.replace("digits", "digit"),
-            "unknown dataset in s.yml 'digit'; known: d",
+            "unknown dataset in s.yml 'digit'; known: features, cifar10",
         ),
         (GOOD.replace("[itq]", "[itq, itq]"), "names a method twice: itq, itq"),
         (
@@ -147,3 +148,43 @@ def test_unknown_options_of_a_method_name_the_known():
     assert entry.settings({}) == {"a": 1}
     with pytest.raises(ValueError, match="unknown option of x 'b'; known: a"):
         entry.settings({"b": 2})
+
+
+SEVERAL = GOOD.replace("dataset: digits", "datasets: [digits, 'digits:unseen']")
+
+
+def test_a_file_of_several_data_sets_is_as_many_suites(tmp_path):
+    path = tmp_path / "s.yml"
+    path.write_text(SEVERAL)
+    first, second = load_suites(str(path))
+    assert (first.dataset, second.dataset) == ("digits", "digits:unseen")
+    assert first.name == second.name == "s"
+    names = [suite.settings_file.name for suite in (first, second)]
+    assert names == ["s_digits_tuned.yml", "s_digits_unseen_tuned.yml"]
+    keys = {key_of(spec) for suite in (first, second) for spec in quality.plan(suite)}
+    assert len(keys) == 2
+    (only,) = load_suites(str(path), datasets=["digits:unseen"])
+    assert only.settings_file == second.settings_file  # narrowed or not
+    with pytest.raises(ValueError, match=r"s\.yml has 2 data sets; name one"):
+        load_suite(str(path))
+    with pytest.raises(
+        ValueError, match="unknown dataset of s 'fashion-mnist'; known: dig"
+    ):
+        load_suites(str(path), datasets=["fashion-mnist"])
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("datasets: []", "must name data sets, each once"),
+        ("datasets: [digits, digits]", "must name data sets, each once"),
+        ("dataset: digits\ndatasets: [digits]", "say either dataset or datasets"),
+        ("seed: 3", "say either dataset or datasets"),
+        ("dataset: 'digits:C-X'", "unknown protocol of dataset in s.yml 'digits:C-X'"),
+    ],
+)
+def test_data_sets_that_are_not_understood_are_refused(tmp_path, line, message):
+    path = tmp_path / "s.yml"
+    path.write_text(GOOD.replace("dataset: digits", line))
+    with pytest.raises(ValueError, match=message):
+        load_suites(str(path))

@@ -1,0 +1,94 @@
+"""Feature sets in .npz files: `features`, `labels`, and maybe `split`."""
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .interface import Collection, ids_of
+from .sources import SOURCES, Source
+
+PARTS = ("train", "validation", "test", "database")
+LAYOUT = (
+    "It is a .npz file with features (N, D) and labels, class ids (N,) or multi-hot rows "
+    "(N, C), and maybe split (N,) with train or test of each item; "
+    "`python -m benchmarks extract` writes such files."
+)
+
+
+def load_npz(path: Path) -> Collection:
+    """Read a feature set.
+
+    Args:
+        path: of the file; float16 becomes float32. `split` names the part of an item, or
+            several parts joined by + ("train+database").
+
+    Raises:
+        ValueError: no such set in the file.
+    """
+    try:
+        # opened here: numpy leaves a damaged file open
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+            names = ("features", "labels", "split")
+            arrays = {name: file[name] for name in names if name in file.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} cannot be read as a feature set: {error}") from error
+    missing = [name for name in ("features", "labels") if name not in arrays]
+    if missing:
+        raise ValueError(f"{path} lacks {' and '.join(missing)}. {LAYOUT}")
+    features = torch.from_numpy(arrays["features"].astype(np.float32, copy=False))
+    try:
+        parts = parts_of(arrays["split"]) if "split" in arrays else {}
+        return Collection(features, integer(arrays["labels"]), parts)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def integer(labels: np.ndarray) -> Tensor:
+    """Take class ids as int64, and multi-hot rows as uint8."""
+    if labels.dtype.kind not in "iub":
+        raise ValueError(f"labels must be integers, got {labels.dtype}")
+    wanted = np.int64 if labels.ndim == 1 or labels.max(initial=0) > 1 else np.uint8
+    return torch.from_numpy(labels.astype(wanted))
+
+
+def parts_of(split: np.ndarray) -> dict[str, Tensor]:
+    """Turn the part of each item into the ids of each part."""
+    words = [set(str(text).split("+")) for text in split]
+    strays = sorted(set().union(*words) - set(PARTS))
+    if strays:
+        raise ValueError(
+            f"split must name parts ({', '.join(PARTS)}), got "
+            f"{', '.join(map(repr, strays))}"
+        )
+    masks = {part: torch.tensor([part in word for word in words]) for part in PARTS}
+    return {part: ids_of(mask) for part, mask in masks.items() if bool(mask.any())}
+
+
+SOURCES.add(
+    "features", Source(load_npz, "any feature set, a .npz file", LAYOUT, places=None)
+)
+_CIFAR = "cs.toronto.edu/~kriz/cifar.html"
+for _name, _file, _about, _protocol, _home in (
+    ("cifar10-features", "cifar10", "CIFAR-10", "C-B", _CIFAR),
+    ("cifar100-features", "cifar100", "CIFAR-100, 12,000 images", "given", _CIFAR),
+    (
+        "ucmerced-features",
+        "ucmerced_multilabel",
+        "UC Merced, 17 labels, several an image",
+        "random",
+        "weegee.vision.ucmerced.edu/datasets/landuse.html",
+    ),
+):
+    SOURCES.add(
+        _name,
+        Source(
+            load_npz,
+            f"{_about}: EfficientNet-lite0 features",
+            f"It is the file {{place}} of the data folder. {LAYOUT} Images: {_home}.",
+            (f"{_file}_efficientnet_lite0.npz",),
+            _protocol,
+        ),
+    )
