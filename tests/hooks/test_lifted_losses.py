@@ -3,7 +3,6 @@
 import copy
 import logging
 
-import pytest
 import torch
 from pytorch_metric_learning import losses, trainers
 from pytorch_metric_learning.samplers import MPerClassSampler
