@@ -127,8 +127,8 @@ class ProgressiveMergingCallback(_Callback):
         """Refuse a module or a checkpoint with which merging could not work."""
         if not any(module is self.merging.head for module in pl_module.modules()):
             raise ValueError(
-                f"the head to be merged is no part of {type(pl_module).__name__}: it would "
-                "neither be trained nor saved; assign it to an attribute of the module"
+                f"the head to be merged is not part of {type(pl_module).__name__}, so it "
+                "would neither be trained nor saved; assign it to an attribute of the module"
             )
         if trainer.global_step > 0 and not self._started:
             raise RuntimeError(

@@ -13,7 +13,7 @@ from ..atomic import atomic_write
 from .head_layers import build, code_length, describe, flatten
 
 _FORMAT = "pml_nmlayer head 1"
-_CONVENTION = "bit 1 where output >= 0; eight bits a byte, first bit highest"
+CONVENTION = "bit 1 where output >= 0; eight bits a byte, first bit highest"
 
 
 def save_head(folder: Path, head: nn.Module, bits: int | None, trunk: str) -> None:
@@ -38,7 +38,7 @@ def save_head(folder: Path, head: nn.Module, bits: int | None, trunk: str) -> No
     config = {
         "format": _FORMAT,
         "package_version": pml_nmlayer.__version__,
-        "convention": _CONVENTION,
+        "convention": CONVENTION,
         "bits": bits,
         "layers": [describe(layer) for layer in layers],
         "weights": f"head-{digest[:16]}.safetensors",
@@ -95,7 +95,7 @@ def _read_config(file: Path) -> dict[str, Any]:
         missing = needed - config.keys()
     except (ValueError, AttributeError) as error:
         raise ValueError(f"{file} is not a config of a head: {error}") from error
-    for name, value in (("format", _FORMAT), ("convention", _CONVENTION)):
+    for name, value in (("format", _FORMAT), ("convention", CONVENTION)):
         if config.get(name) != value:
             raise ValueError(
                 f"{file} has {name} {config.get(name)!r}, this version reads {value!r}"

@@ -32,7 +32,12 @@ def start(target: Callable[..., None], *arguments: Any) -> Any:
     """Start a process; the imports, which take seconds, are done once for all of them."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
-        ["tests.retrieval.test_encode_to_file", "tests.retrieval.test_saving_encoders"]
+        [
+            "tests.hooks.test_checkpoints",
+            "tests.retrieval.test_encode_to_file",
+            "tests.retrieval.test_export",
+            "tests.retrieval.test_saving_encoders",
+        ]
     )
     process = context.Process(target=target, args=arguments)
     process.start()
