@@ -13,9 +13,9 @@ from pml_nmlayer.scorers import (
     Correlation,
     DropOne,
     FunctionScorer,
+    MergeCost,
     Random,
     Scorer,
-    MergeCost,
     make_scorer,
 )
 from tests import naive

@@ -128,7 +128,7 @@ class ProgressiveMergingCallback(_Callback):
         if not any(module is self.merging.head for module in pl_module.modules()):
             raise ValueError(
                 f"the head to be merged is not part of {type(pl_module).__name__}, so it "
-                "would neither be trained nor saved; assign it to an attribute of the module"
+                "would neither be trained nor saved; make it an attribute of the module"
             )
         if trainer.global_step > 0 and not self._started:
             raise RuntimeError(

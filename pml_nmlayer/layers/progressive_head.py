@@ -190,7 +190,9 @@ class ProgressiveHead(nn.Module):
         Raises:
             ValueError: as `NMLayer.observe`.
         """
-        wide = self.lift and embeddings.ndim == 2 and embeddings.shape[1] == self.all_bits[0]
+        wide = (
+            self.lift and embeddings.ndim == 2 and embeddings.shape[1] == self.all_bits[0]
+        )
         if not wide and (embeddings.ndim != 2 or embeddings.shape[1] != self.bits):
             raise ValueError(
                 f"embeddings must have shape (B, {self.bits}), got "
