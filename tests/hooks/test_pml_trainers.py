@@ -16,7 +16,7 @@ from pml_nmlayer.losses import NMLoss
 from tests.digits import digits
 
 CPU = torch.device("cpu")
-EPOCHS, BATCH = 7, 64
+EPOCHS, BATCH = 8, 64
 STEPS = 500 // BATCH  # an epoch
 logging.getLogger("PML").setLevel(logging.ERROR)
 
@@ -109,8 +109,8 @@ def cascaded_embeddings(
             "classifier_0": nn.Linear(24, 10),
         },
         {
-            "metric_loss_0": NMLoss(losses.SupConLoss(), heads[0]),
-            "metric_loss_1": NMLoss(losses.SupConLoss(), heads[-1]),
+            "metric_loss_0": NMLoss(losses.ContrastiveLoss(), heads[0]),
+            "metric_loss_1": NMLoss(losses.ContrastiveLoss(), heads[-1]),
             "classifier_loss_0": nn.CrossEntropyLoss(),
         },
         sizes,
