@@ -117,7 +117,7 @@ def test_trains_through_two_merges(name):
     last = sum(values[-STEPS:])
     assert last < 0.95 * sum(values[:STEPS])
     assert last < 0.95 * sum(values[4 * STEPS : 5 * STEPS])
-    assert retrieval(trainer) > 0.4  # 0.1 by chance
+    assert retrieval(trainer) > 0.3  # 0.1 by chance
 
 
 @pytest.mark.parametrize("name", ["CrossBatchMemory", "HashCrossBatchMemory"])
@@ -134,5 +134,5 @@ def test_a_memory_stays_full_over_a_merge(name):
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_without_the_lift_the_first_merge_stops_the_training(name):
-    with pytest.raises((RuntimeError, ValueError, AssertionError)):
+    with pytest.raises(RuntimeError, match=r"64x12 and 24x|X1: 12 X2: 24|64, 12"):
         run(LOSSES[name](), lift=False)

@@ -13,7 +13,7 @@ from pytorch_metric_learning.losses import SupConLoss
 from torch.utils.data import DataLoader
 
 from pml_nmlayer.evaluation import HammingAccuracyCalculator
-from pml_nmlayer.hooks import ProgressiveMerging, lightning_callback
+from pml_nmlayer.hooks import ProgressiveMerging, WhenPlateau, lightning_callback
 from pml_nmlayer.hooks.lightning_callback import ProgressiveMergingCallback
 from pml_nmlayer.layers import ProgressiveHead
 from pml_nmlayer.losses import NMLoss
@@ -79,22 +79,27 @@ class TwoOptimizers(Module):
         return [torch.optim.Adam(part.parameters(), lr=1e-2) for part in parts]
 
 
-class MergeFrom(ProgressiveMerging):
-    """Merge in every epoch whose metric is at least a threshold; note all metrics."""
+class MergeFrom:
+    """A schedule: merge in every epoch whose metric is at least a threshold."""
 
     needs_metric = True
 
-    def __init__(self, head, threshold):
-        super().__init__(head, epochs_per_stage=1)
+    def __init__(self, threshold):
         self.threshold = threshold
         self.seen = []
 
-    def step(self, epoch, metric=None):
-        self.seen.append((epoch, round(metric, 2)))
-        if metric < self.threshold or self.head.finished:
-            return False
-        self.head.merge_next()
-        return True
+    def is_due(self, head, time, metric):
+        self.seen.append((time, round(metric, 2)))
+        return metric >= self.threshold
+
+    def measure(self, trainer):
+        raise NotImplementedError
+
+    def state_dict(self):
+        return {"seen": self.seen}
+
+    def load_state_dict(self, state):
+        self.seen = list(state["seen"])
 
 
 class Watch(Callback):
@@ -144,9 +149,8 @@ def fit(
 ):
     """Train and return the module and the code lengths on the way."""
     module = Module() if module is None else module
-    if not isinstance(merging, ProgressiveMerging):
-        options = {"epochs_per_stage": 2} if merging is None else merging
-        merging = ProgressiveMerging(module.head, **options)
+    options = {"epochs_per_stage": 2} if merging is None else merging
+    merging = ProgressiveMerging(options.pop("head", module.head), **options)
     callback, watch = ProgressiveMergingCallback(merging, monitor), Watch()
     trainer = make_trainer(
         folder, *callbacks, callback, watch, limit_val_batches=1.0 * validate, **kwargs
@@ -223,7 +227,8 @@ def test_an_epoch_that_the_module_ends_early(tmp_path):
 
 def test_evaluation_alone_changes_nothing(tmp_path):
     module = Module()
-    callback = ProgressiveMergingCallback(MergeFrom(module.head, 0), monitor="score")
+    merging = ProgressiveMerging(module.head, schedule=MergeFrom(0))
+    callback = ProgressiveMergingCallback(merging, monitor="score")
     before = callback.state_dict()
     make_trainer(tmp_path, callback).validate(module, loader(), verbose=False)
     assert callback.state_dict() == before
@@ -234,43 +239,65 @@ def test_evaluation_alone_changes_nothing(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("kwargs", "seen"),
+    ("kwargs", "seen", "epochs"),
     [
-        ({}, [(1, 0), (2, 1), (3, 2), (4, 3), (5, 4), (6, 5)]),
-        ({"check_val_every_n_epoch": 2}, [(2, 1), (4, 3), (6, 5)]),
-        ({"val_check_interval": 0.5, "max_epochs": 2}, [(1, 0), (2, 1)]),
+        ({}, [(1, 0), (2, 1), (3, 2), (4, 3)], [24, 24, 12, 6, 6, 6]),
+        (
+            {"check_val_every_n_epoch": 2},
+            [(2, 1), (4, 3), (6, 5)],
+            [24, 24, 24, 12, 12, 6],
+        ),
+        (
+            {"val_check_interval": 0.5},
+            [(1, 0), (2, 1), (3, 2), (4, 3)],
+            [24, 24, 12, 6, 6, 6],
+        ),
     ],
 )
-def test_the_metric_of_the_epoch_is_there(tmp_path, kwargs, seen):
-    module = Module()
-    merging = MergeFrom(module.head, threshold=2)
-    kwargs = {"monitor": "score", "validate": True, "num_sanity_val_steps": 1} | kwargs
-    _, watch = fit(tmp_path, module, merging, **kwargs)
-    assert merging.seen == seen
-    bits = [24] * len(watch.epochs)
-    for merge, epoch in enumerate(epoch for epoch, metric in seen if metric >= 2):
-        bits[epoch - 1 :] = [(12, 6)[min(merge, 1)]] * len(bits[epoch - 1 :])
-    assert watch.epochs == bits
-    if not kwargs.keys() & {"check_val_every_n_epoch", "val_check_interval"}:
-        assert watch.validations == [24, *bits[:-1]]  # before the step
+def test_the_metric_of_the_epoch_is_there(tmp_path, kwargs, seen, epochs):
+    schedule = MergeFrom(2)
+    kwargs |= {"monitor": "score", "validate": True, "num_sanity_val_steps": 1}
+    _, watch = fit(tmp_path, merging={"schedule": schedule}, **kwargs)
+    assert schedule.seen == seen
+    assert watch.epochs == epochs
+    if len(watch.validations) == len(epochs):  # they come before the step
+        assert watch.validations == [24, *epochs[:-1]]
 
 
 def test_a_metric_of_training_without_validation(tmp_path):
-    module = Module()
-    merging = MergeFrom(module.head, threshold=0)
-    _, watch = fit(tmp_path, module, merging, monitor="train_loss", max_epochs=3)
-    assert [epoch for epoch, _ in merging.seen] == [1, 2, 3]
-    assert len({loss for _, loss in merging.seen}) == 3
+    schedule = MergeFrom(0)
+    _, watch = fit(
+        tmp_path, merging={"schedule": schedule}, monitor="train_loss", max_epochs=3
+    )
+    assert [epoch for epoch, _ in schedule.seen] == [1, 2]
+    assert len({loss for _, loss in schedule.seen}) == 2
     assert watch.epochs == [12, 6, 6]
+
+
+@pytest.mark.parametrize("kind", ["after an epoch", "after validation"])
+def test_every_epoch_is_asked_once(tmp_path, kind):
+    class Never(MergeFrom):
+        needs_metric = False
+
+        def is_due(self, head, time, metric):
+            return super().is_due(head, time, -1.0)
+
+    def run(**kwargs):
+        schedule = Never(0)
+        fit(tmp_path, merging={"schedule": schedule}, validate=True, max_epochs=3, **kwargs)
+        return [epoch for epoch, _ in schedule.seen]
+
+    assert run(callbacks=[saving(tmp_path / "run", **KINDS[kind])]) == [1, 2, 3]
+    assert run(ckpt_path=tmp_path / "run" / "step=4.ckpt") == [1, 2, 3]
 
 
 @pytest.mark.parametrize("validate", [False, True])
 def test_a_metric_that_was_not_logged(tmp_path, validate):
-    module = Module()
     available = r"\['score', 'train_loss'\]" if validate else r"\['train_loss'\]"
     message = f"monitor='map' was not logged; available metrics: {available}"
+    merging = {"schedule": MergeFrom(0)}
     with pytest.raises(ValueError, match=message):
-        fit(tmp_path, module, MergeFrom(module.head, 0), validate=validate, monitor="map")
+        fit(tmp_path, merging=merging, validate=validate, monitor="map")
 
 
 # Checkpoints
@@ -315,28 +342,40 @@ def test_resuming_from_any_checkpoint(tmp_path, kind, validate, unit):
     paths = sorted((tmp_path / "run").iterdir())
     assert bits_in(tmp_path / "run") == watch.epochs  # the merged state is in the file
     expected = whole.state_dict()
-    for path in paths[:-1]:
+    for path in paths[::2]:
         resumed, _ = fit(tmp_path, merging=merging, validate=validate, ckpt_path=path)
         torch.testing.assert_close(resumed.state_dict(), expected, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("kind", ["after an epoch", "after validation"])
-def test_resuming_with_a_metric(tmp_path, kind):
+def test_resuming_counts_on_with_accumulated_gradients(tmp_path):
     def run(**kwargs):
-        module = Module()
-        merging = MergeFrom(module.head, threshold=1)
-        kwargs |= {"monitor": "score", "validate": True, "max_epochs": 4}
-        return *fit(tmp_path, module, merging, **kwargs), merging.seen
+        merging = {"iterations_per_stage": 3}
+        return fit(tmp_path, merging=merging, accumulate_grad_batches=2, **kwargs)[1]
 
-    checkpoints = saving(tmp_path / "run", **KINDS[kind])
-    whole, watch, seen = run(callbacks=[checkpoints])
-    assert watch.epochs == [24, 12, 6, 6]
+    whole = run(callbacks=[saving(tmp_path / "run")], max_epochs=3)
+    resumed = run(ckpt_path=tmp_path / "run" / "step=2.ckpt", max_epochs=3)
+    assert whole.batches == [24] * 5 + [12] * 6 + [6]
+    assert resumed.batches == whole.batches[4:]
+
+
+@pytest.mark.parametrize("kind", ["after an epoch", "after validation"])
+def test_resuming_in_the_middle_of_a_plateau(tmp_path, kind):
+    class Flat(Module):
+        def validation_step(self, batch, batch_idx):
+            self.log("score", (0.5, 0.6, 0.6, 0.5, 0.6, 0.6)[self.current_epoch])
+
+    def run(**kwargs):
+        merging = {"schedule": WhenPlateau(patience=2)}
+        return fit(tmp_path, Flat(), merging, monitor="score", validate=True, **kwargs)
+
+    whole, watch = run(callbacks=[saving(tmp_path / "run", **KINDS[kind])])
+    # the best score of the first stage, in epoch 2, is two epochs old after epoch 4
+    assert watch.epochs == [24, 24, 24, 12, 12, 12]
     scored = watch.epochs if kind == "after an epoch" else watch.validations
     assert bits_in(tmp_path / "run") == scored
     for path in (tmp_path / "run").iterdir():
-        resumed, _, more = run(ckpt_path=path)
+        resumed, _ = run(ckpt_path=path)
         torch.testing.assert_close(resumed.state_dict(), whole.state_dict(), rtol=0, atol=0)
-        assert more == seen[len(seen) - len(more) :]
 
 
 def test_two_heads_have_a_callback_each(tmp_path):
@@ -415,9 +454,8 @@ def test_without_lightning(monkeypatch):
 
 def test_a_head_outside_the_module(tmp_path):
     _, stranger = trunk_and_head()
-    merging = ProgressiveMerging(stranger, epochs_per_stage=1)
     with pytest.raises(ValueError, match="not part of Module"):
-        fit(tmp_path, merging=merging)
+        fit(tmp_path, merging={"head": stranger, "epochs_per_stage": 1})
 
 
 def test_wrong_arguments():
@@ -425,6 +463,6 @@ def test_wrong_arguments():
     with pytest.raises(TypeError, match="must be a ProgressiveMerging"):
         ProgressiveMergingCallback(head)
     with pytest.raises(ValueError, match="needs a metric"):
-        ProgressiveMergingCallback(MergeFrom(head, 0))
+        ProgressiveMergingCallback(ProgressiveMerging(head, schedule=MergeFrom(0)))
     with pytest.raises(ValueError, match="monitor='score' has no use"):
         ProgressiveMergingCallback(ProgressiveMerging(head, epochs_per_stage=1), "score")
