@@ -378,6 +378,25 @@ def test_resuming_in_the_middle_of_a_plateau(tmp_path, kind):
         torch.testing.assert_close(resumed.state_dict(), whole.state_dict(), rtol=0, atol=0)
 
 
+def test_lightning_does_not_return_to_a_validation_that_was_due(tmp_path):
+    def run(**kwargs):
+        schedule = MergeFrom(9)
+        merging = {"schedule": schedule}
+        fit(
+            tmp_path,
+            merging=merging,
+            monitor="score",
+            validate=True,
+            max_epochs=3,
+            **kwargs,
+        )
+        return [epoch for epoch, _ in schedule.seen]
+
+    last_batches = saving(tmp_path / "run", **KINDS["after the last batch"])
+    assert run(callbacks=[last_batches]) == [1, 2, 3]
+    assert run(ckpt_path=tmp_path / "run" / "step=4.ckpt") == [2, 3]
+
+
 def test_two_heads_have_a_callback_each(tmp_path):
     class Two(Module):
         def __init__(self):

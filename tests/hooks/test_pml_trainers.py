@@ -282,6 +282,22 @@ def test_a_stage_of_the_generator_alone_cannot_merge():
         trainer.train(num_epochs=1)
 
 
+def test_synthetic_embeddings_would_enter_batch_norm():
+    trainer, (head,) = deep_adversarial()
+    trainer.models["embedder"] = normed = ProgressiveHead(
+        64, head.all_bits, lift=True, batch_norm=True
+    )
+    trainer.train(num_epochs=1)
+    assert normed.norm.num_batches_tracked == 2 * STEPS
+
+
+def test_a_frozen_loss_observes_nothing():
+    trainer, heads = metric_loss_only(freeze_these=("metric_loss",))
+    (trainer.end_of_epoch_hook,) = hooks(heads, "epoch", 1)
+    with pytest.raises(RuntimeError, match="seen no usable batch"):
+        trainer.train(num_epochs=1)
+
+
 def test_the_adversarial_loss_itself_cannot_be_wrapped():
     trainer, (head,) = deep_adversarial()
     wrapped = {"g_adv_loss": NMLoss(losses.TripletMarginLoss(), head)}
