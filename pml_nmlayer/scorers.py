@@ -36,7 +36,7 @@ class Scorer:
     Args:
         weighting: weights inside a group: "equal", or by "importance" (that of
             `drop_one_importance`, shifted so that the least important bit of the code has
-            almost none).
+            almost none); None for the `default_weighting` of the class.
         every_n_steps: `measure` is called for the first batch of an active phase, and for
             every n-th after it.
         max_items: how many items of a batch it is given at most; None for all.
@@ -46,13 +46,15 @@ class Scorer:
     """
 
     ranks_bits = False  # whether `edges` uses importances, whatever the weighting
+    default_weighting: Weighting = "equal"
 
     def __init__(
         self,
-        weighting: Weighting = "equal",
+        weighting: Weighting | None = None,
         every_n_steps: int = EVERY_N_STEPS,
         max_items: int | None = None,
     ) -> None:
+        weighting = self.default_weighting if weighting is None else weighting
         if weighting not in ("equal", "importance"):
             raise ValueError(
                 f"weighting must be 'equal' or 'importance', got {weighting!r}"
@@ -119,19 +121,10 @@ class Correlation(Scorer):
     Source:   Fu et al., IJCAI 2019 (redundancy).  Differs: their graph is learned by an
               attention-like update that the abstract does not spell out.
 
-    Args:
-        weighting: "importance" (default), which needs labels, or "equal", which does not.
-        every_n_steps: see `Scorer`; of importances.
-        max_items: see `Scorer`.
+    Weighted by importance, which needs labels, unless weighting="equal", which does not.
     """
 
-    def __init__(
-        self,
-        weighting: Weighting = "importance",
-        every_n_steps: int = EVERY_N_STEPS,
-        max_items: int | None = None,
-    ) -> None:
-        super().__init__(weighting, every_n_steps, max_items)
+    default_weighting = "importance"
 
     def edges(self, graph: RedundancyGraph, out_bits: int) -> tuple[Tensor, None]:
         """Strengths |ρ|."""
@@ -161,21 +154,11 @@ class Complementary(Scorer):
               other bit; no edge elsewhere.
     Source:   this package.  Differs: not in Fu et al.
 
-    Args:
-        weighting: "importance" (default) or "equal".
-        every_n_steps: see `Scorer`.
-        max_items: see `Scorer`.
+    Weighted by importance unless weighting="equal".
     """
 
     ranks_bits = True
-
-    def __init__(
-        self,
-        weighting: Weighting = "importance",
-        every_n_steps: int = EVERY_N_STEPS,
-        max_items: int | None = None,
-    ) -> None:
-        super().__init__(weighting, every_n_steps, max_items)
+    default_weighting = "importance"
 
     def edges(self, graph: RedundancyGraph, out_bits: int) -> tuple[Tensor, Tensor | None]:
         """Strengths between anchors and the others."""

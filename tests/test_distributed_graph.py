@@ -1,7 +1,5 @@
 """The redundancy graph on several processes is that of one process on the union."""
 
-import datetime
-
 import pytest
 import torch
 from pytorch_metric_learning import losses
@@ -12,6 +10,7 @@ from torch.nn.parallel import DistributedDataParallel
 from pml_nmlayer.hooks import ProgressiveMerging, WhenPlateau
 from pml_nmlayer.layers import ProgressiveHead
 from pml_nmlayer.losses import NMLoss
+from tests.processes import process_group
 
 STEPS, BATCH, WIDTH, CLASSES = 12, 24, 8, 4
 SCORERS = ("correlation", "drop_one", "complementary", "merge_cost")
@@ -83,24 +82,16 @@ def train_with_ddp(rank, world):
 
 
 def work(rank, world, folder):
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group(
-        "gloo",
-        init_method=f"file://{folder}/meeting",
-        rank=rank,
-        world_size=world,
-        timeout=datetime.timedelta(seconds=60),
-    )
-    results = {
-        (scorer, kind): observe_and_merge(
-            scorer, kind, lambda step: shares(step, world)[rank]
-        )
-        for scorer in SCORERS
-        for kind in ("ids", "rows")
-    }
-    results["ddp"] = train_with_ddp(rank, world)
-    torch.save(results, f"{folder}/{rank}.pt")
-    torch.distributed.destroy_process_group()
+    with process_group(rank, world, folder):
+        results = {
+            (scorer, kind): observe_and_merge(
+                scorer, kind, lambda step: shares(step, world)[rank]
+            )
+            for scorer in SCORERS
+            for kind in ("ids", "rows")
+        }
+        results["ddp"] = train_with_ddp(rank, world)
+        torch.save(results, f"{folder}/{rank}.pt")
 
 
 @pytest.fixture(scope="module", params=[2, 4])

@@ -14,7 +14,6 @@ To add a loss, add a Case.
 """
 
 import dataclasses
-import datetime
 from collections.abc import Callable
 
 import pytest
@@ -30,6 +29,7 @@ from pytorch_metric_learning.utils.distributed import (
 from pml_nmlayer.label_sets import LabelSets
 from pml_nmlayer.losses import DPSHLoss, HashCrossBatchMemory, MultiLabelLoss
 from pml_nmlayer.miners import MultiLabelMiner
+from tests.processes import process_group
 
 WORLD, SHARD, D, K = 2, 6, 5, 8
 
@@ -93,17 +93,9 @@ def embed(x, weight):
 
 def work(rank, folder):
     """Run everything on one of the processes and save what came out."""
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group(
-        "gloo",
-        init_method=f"file://{folder}/meeting",
-        rank=rank,
-        world_size=WORLD,
-        timeout=datetime.timedelta(seconds=60),
-    )
-    results = {run: run_here(rank, *run) for run in runs()}
-    torch.save(results, f"{folder}/{rank}.pt")
-    torch.distributed.destroy_process_group()
+    with process_group(rank, WORLD, folder):
+        results = {run: run_here(rank, *run) for run in runs()}
+        torch.save(results, f"{folder}/{rank}.pt")
 
 
 def run_here(rank, name, mode, kind):

@@ -72,6 +72,7 @@ def test_the_rule_can_fail():
     [
         ("pml_nmlayer", ["faiss", "matplotlib", "torchvision"]),
         ("pml_nmlayer.layers", ["pytorch_metric_learning", "faiss", "matplotlib"]),
+        ("pml_nmlayer.hooks", ["lightning", "pytorch_lightning"]),
         ("pml_nmlayer.ranking", ["pytorch_metric_learning", "faiss", "matplotlib"]),
     ],
 )

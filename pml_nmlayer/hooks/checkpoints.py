@@ -4,7 +4,7 @@ import os
 import random
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -12,6 +12,9 @@ from pytorch_metric_learning.samplers import MPerClassSampler
 from pytorch_metric_learning.utils import common_functions as c_f
 
 from ..atomic import replacing
+from ..samplers import MultiLabelMPerClassSampler
+
+_Sampler: TypeAlias = MPerClassSampler | MultiLabelMPerClassSampler
 
 
 class RandomState:
@@ -24,19 +27,21 @@ class RandomState:
     Loading sets the generators. So keep this object out of what is loaded to serve a model.
 
     Args:
-        sampler: PML's MPerClassSampler, if one is used: it shuffles its list of classes in
-            place, so that the next order depends on the last one. None for samplers that
-            remember nothing, such as torch's.
+        sampler: MPerClassSampler or MultiLabelMPerClassSampler, if one is used: they
+            shuffle their list of classes in place, so the next order depends on the last.
+            The latter's own generator, made from its seed, is saved as well. None for
+            samplers that remember nothing, such as torch's.
 
     Raises:
         TypeError: another sampler.
     """
 
-    def __init__(self, sampler: MPerClassSampler | None = None) -> None:
-        if not isinstance(sampler, MPerClassSampler | None):
+    def __init__(self, sampler: _Sampler | None = None) -> None:
+        if not isinstance(sampler, _Sampler | None):
             raise TypeError(
-                f"sampler must be a MPerClassSampler or None, got {type(sampler).__name__}"
-                "; samplers without memory need not be given"
+                "sampler must be a MPerClassSampler, a MultiLabelMPerClassSampler or None, "
+                f"got {type(sampler).__name__}; leave out what remembers nothing between "
+                "epochs, and save what does yourself"
             )
         self.sampler = sampler
 
@@ -44,19 +49,22 @@ class RandomState:
         """Read all generators; plain values and tensors."""
         version, numbers, gauss = random.getstate()
         cuda = torch.cuda.is_available() and torch.cuda.is_initialized()
+        own = self._own_generator()
         return {
             "python": [version, list(numbers), gauss],
             "numpy": [_legacy_state(generator) for generator in _numpy_generators()],
             "torch": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state_all() if cuda else [],
             "classes": None if self.sampler is None else _plain(self.sampler.labels),
+            "sampler": None if own is None else own.bit_generator.state,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Set all generators.
 
         Raises:
-            ValueError: saved with another number of CUDA devices or generators.
+            ValueError: saved with another number of CUDA devices or generators, or for
+                another sampler.
         """
         devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
         generators = _numpy_generators()
@@ -70,12 +78,18 @@ class RandomState:
                 f"the random state was saved with {len(state['numpy'])} numpy generators, "
                 f"here are {len(generators)}: PML's common_functions.NUMPY_RANDOM differs"
             )
-        own = None if self.sampler is None else self.sampler.labels
-        if sorted(state["classes"] or []) != sorted(_plain(own or [])):
+        classes: list[Any] = [] if self.sampler is None else _plain(self.sampler.labels)
+        own = self._own_generator()
+        if sorted(state["classes"] or []) != sorted(classes) or (
+            (state["sampler"] is None) != (own is None)
+        ):
             raise ValueError(
-                f"the random state was saved for a sampler of classes {state['classes']}, "
-                f"here it has {own}; give the sampler of the same data, if any"
+                f"the random state was saved for a sampler of classes {state['classes']} "
+                f"{'without' if state['sampler'] is None else 'with'} a seed, here it has "
+                f"{classes or None}; give a sampler made in the same way, if any"
             )
+        if own is not None:
+            own.bit_generator.state = state["sampler"]
         if self.sampler is not None:
             kinds = {_plain([label])[0]: label for label in self.sampler.labels}
             self.sampler.labels[:] = [kinds[label] for label in state["classes"]]
@@ -86,6 +100,10 @@ class RandomState:
         torch.set_rng_state(state["torch"].cpu())
         if state["cuda"]:
             torch.cuda.set_rng_state_all([each.cpu() for each in state["cuda"]])
+
+    def _own_generator(self) -> np.random.Generator | None:
+        own = getattr(self.sampler, "random", None)
+        return own if isinstance(own, np.random.Generator) else None
 
 
 def _plain(labels: list[Any]) -> list[Any]:
@@ -136,10 +154,15 @@ def save_checkpoint(path: str | os.PathLike[str], **parts: Any) -> None:
     Args:
         path: of the file; its folder must exist.
         parts: by name: objects with state_dict (their state is saved), dictionaries of them
-            (such as trainer.models), or plain values (such as epoch=3).
+            (such as trainer.models), or plain values (such as epoch=3): numbers, strings,
+            None, which `load_checkpoint` returns.
+
+    Raises:
+        TypeError: another kind of value, before anything is written.
     """
+    content = {name: _state(name, part) for name, part in parts.items()}
     with replacing(Path(path)) as file:
-        torch.save({name: _state(part) for name, part in parts.items()}, file)
+        torch.save(content, file)
 
 
 def load_checkpoint(path: str | os.PathLike[str], **parts: Any) -> dict[str, Any]:
@@ -165,11 +188,22 @@ def load_checkpoint(path: str | os.PathLike[str], **parts: Any) -> dict[str, Any
     return {name: value for name, value in content.items() if name not in states}
 
 
-def _state(part: Any) -> Any:
+def _state(name: str, part: Any) -> Any:
     if hasattr(part, "state_dict"):
         return {"state": part.state_dict()}
     if isinstance(part, Mapping):
-        return {"state": {name: _state(value) for name, value in part.items()}}
+        return {"state": {key: _state(f"{name}[{key!r}]", v) for key, v in part.items()}}
+    if type(part) not in (
+        bool,
+        int,
+        float,
+        str,
+        type(None),
+    ):  # subclasses are not read back
+        raise TypeError(
+            f"{name} must have state_dict, or be a number, a string or None of Python, got "
+            f"{type(part).__name__}; convert it, by float(...) or .item() say"
+        )
     return part
 
 

@@ -102,6 +102,10 @@ class WhenPlateau:
               min_delta (NaN is not better). Each stage starts with no best value, as
               values of different code lengths do not compare.
 
+    PML's HookContainer tests and saves in one go. Chained behind it, this schedule sees the
+    metric of the epoch, but the checkpoint is from before its answer: to resume exactly,
+    chain a `save_checkpoint` of your own behind both.
+
     Args:
         patience: epochs without a better value.
         metric: finds the value in a PML trainer, such as

@@ -4,14 +4,14 @@ from collections.abc import Callable
 from typing import Any, Literal, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..codes import raw_sign
 from ..process_group import as_on_first, gather_rows
 from ..redundancy import RedundancyGraph, check_group_sizes
 from ..scorers import Measurement, Scorer, make_scorer
 from ..similarity import check_labels
-from . import configuration
+from .configuration import Configured
 
 MemberGradient = Literal["full", "weighted"]
 
@@ -31,7 +31,7 @@ class _FullGradientMerge(torch.autograd.Function):
         return grad_outputs[0] @ merge.sign().to(grad_outputs[0].dtype), None
 
 
-class NMLayer(nn.Module):
+class NMLayer(Configured):
     r"""Learn which bits are redundant, then merge them.
 
     Formula:  active phase:  out = u.
@@ -222,8 +222,10 @@ class NMLayer(nn.Module):
     def lift(self, v: Tensor) -> Tensor:
         r"""Spread merged outputs over K dimensions without changing inner products.
 
-        Formula:  e_i = v_g(i) / sqrt(n_g(i)) with n_g the size of group g, so that
-                  ⟨e, e'⟩ = ⟨v, v'⟩. For losses whose parameters have a fixed width.
+        Formula:  e_i = s_i v_g(i) / sqrt(n_g(i)), with n_g the size of group g and s_i the
+                  sign of bit i's weight (+1 for 0), so that ⟨e, e'⟩ = ⟨v, v'⟩ and a negated
+                  bit still points the way it did before the merge. For losses whose
+                  parameters have a fixed width.
 
         Args:
             v: (B, K') output of the frozen layer.
@@ -233,7 +235,7 @@ class NMLayer(nn.Module):
         """
         if not self._is_frozen:
             return v
-        return v[:, self.groups] / self._sizes().sqrt()[self.groups].to(v.dtype)
+        return v[:, self.groups] * self._lift_factors().to(v.dtype)
 
     def unlift(self, e: Tensor) -> Tensor:
         """Undo `lift`: (B, K) -> (B, K')."""
@@ -242,7 +244,10 @@ class NMLayer(nn.Module):
         member = (
             self.groups[None, :] == torch.arange(self.out_bits, device=e.device)[:, None]
         )
-        return (e @ member.to(e.dtype).T) / self._sizes().sqrt().to(e.dtype)
+        return (e * self._lift_factors().to(e.dtype)) @ member.to(e.dtype).T
+
+    def _lift_factors(self) -> Tensor:
+        return torch.where(self.weights < 0, -1.0, 1.0) / self._sizes().sqrt()[self.groups]
 
     def _sizes(self) -> Tensor:
         ones = torch.ones_like(self.weights)
@@ -269,18 +274,8 @@ class NMLayer(nn.Module):
             "memory": self.graph.memory,
         }
 
-    def get_extra_state(self) -> Tensor:
-        """For state_dict: the configuration."""
-        return configuration.to_tensor(self.configuration)
-
-    def set_extra_state(self, state: Tensor) -> None:
-        """For load_state_dict, which has compared it before anything was loaded."""
-
-    def _load_from_state_dict(
-        self, state_dict: dict[str, Any], prefix: str, *args: Any
-    ) -> None:
-        configuration.check(self.configuration, state_dict, prefix, "NMLayer")
-        super()._load_from_state_dict(state_dict, prefix, *args)
+    def _load_from_state_dict(self, *args: Any) -> None:
+        super()._load_from_state_dict(*args)
         self._is_frozen = bool(self.frozen)
         self._observed = int(self.observed_batches)
 

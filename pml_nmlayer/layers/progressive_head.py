@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from ..codes import binarize
 from ..scorers import Scorer
-from . import configuration
+from .configuration import Configured
 from .folding import Folded, empty_fold, fold_into
 from .nm_layer import MemberGradient, NMLayer
 
@@ -19,7 +19,7 @@ MergeAt = Literal["linear", "tanh"]
 Longer = Literal["snapshot", "joint", "drop"]
 
 
-class ProgressiveHead(nn.Module):
+class ProgressiveHead(Configured):
     r"""Hash head that starts long and redundant and is merged stage by stage.
 
     Formula:  merge="linear":  h = act(M_s ... M_1 (W x + b));
@@ -334,21 +334,8 @@ class ProgressiveHead(nn.Module):
             "longer": self.longer,
         }
 
-    def get_extra_state(self) -> Tensor:
-        """For state_dict: the configuration."""
-        return configuration.to_tensor(self.configuration)
-
-    def set_extra_state(self, state: Tensor) -> None:
-        """For load_state_dict, which has compared it before anything was loaded."""
-
-    def _load_from_state_dict(
-        self, state_dict: dict[str, Any], prefix: str, *args: Any
-    ) -> None:
-        for name, layer in [("", self), *self.layers.named_children()]:
-            place = f"{prefix}layers.{name}." if name else prefix
-            own: Any = layer.configuration
-            configuration.check(own, state_dict, place, "head")
-        super()._load_from_state_dict(state_dict, prefix, *args)
+    def _load_from_state_dict(self, *args: Any) -> None:
+        super()._load_from_state_dict(*args)
         self._stage = int(self.stage_count)
         self._reopened = int(self.reopen_count)
 

@@ -34,6 +34,8 @@ MANY = SMOKE.replace("seeds: [0, 1]", "seeds: [0, 1, 2, 3, 4, 5, 6]").replace(
 def command(*arguments, **options):
     words = [sys.executable, "-m", "benchmarks", *map(str, arguments)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    # Tests started in the background of a script inherit that Ctrl-C is ignored.
+    options["preexec_fn"] = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
     return subprocess.Popen(words, cwd=ROOT, start_new_session=True, **pipes, **options)
 
 

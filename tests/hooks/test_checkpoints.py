@@ -23,6 +23,7 @@ from pml_nmlayer.hooks import (
 )
 from pml_nmlayer.layers import ProgressiveHead
 from pml_nmlayer.losses import NMLoss
+from pml_nmlayer.samplers import MultiLabelMPerClassSampler
 from tests.digits import digits, trunk_and_head
 from tests.retrieval.killed import kill_at, start, was_killed
 
@@ -200,6 +201,27 @@ def test_every_generator_is_restored():
     assert [draw() for _ in range(3)] == expected
 
 
+@pytest.mark.parametrize("seed", [None, 3])
+@pytest.mark.parametrize("kind", ["PML's", "ours"])
+def test_a_sampler_goes_on_in_the_same_order(kind, seed):
+    labels = [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
+
+    def make():
+        if kind == "PML's":
+            return samplers.MPerClassSampler(labels, 2, length_before_new_iter=10)
+        return MultiLabelMPerClassSampler(labels, 2, length_before_new_iter=10, seed=seed)
+
+    sampler = make()
+    list(sampler)
+    state = RandomState(sampler).state_dict()
+    expected = [list(sampler) for _ in range(3)]
+    other = make()
+    list(other)
+    list(other)
+    RandomState(other).load_state_dict(state)
+    assert [list(other) for _ in range(3)] == expected
+
+
 def save_and_die(path, step):
     torch.set_num_threads(1)
     kill_at(step, ("atomic.py", "checkpoints.py"))
@@ -277,11 +299,21 @@ class Trainer:
         ),
         (lambda _: RandomState(sampler=3), TypeError, "or None, got int"),
         (
+            lambda path: save_checkpoint(path, accuracy=np.float64(0.5)),
+            TypeError,
+            "accuracy must have state_dict, or be a number.* got float64",
+        ),
+        (
+            lambda path: save_checkpoint(path, models={"trunk": torch.ones(1)}),
+            TypeError,
+            r"models\['trunk'\] must have state_dict.* got Tensor",
+        ),
+        (
             lambda _: RandomState(
                 samplers.MPerClassSampler([0, 1], 1, length_before_new_iter=2)
             ).load_state_dict(RandomState().state_dict()),
             ValueError,
-            r"sampler of classes None, here it has \[.*0.*1",
+            r"sampler of classes None without a seed, here it has \[.*0.*1",
         ),
         (lambda _: checkpointed(Trainer(), x=3), TypeError, "x must have state_dict"),
         (

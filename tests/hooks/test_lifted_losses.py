@@ -117,7 +117,7 @@ def test_trains_through_two_merges(name):
     last = sum(values[-STEPS:])
     assert last < 0.95 * sum(values[:STEPS])
     assert last < 0.95 * sum(values[4 * STEPS : 5 * STEPS])
-    assert retrieval(trainer) > 0.3  # 0.1 by chance
+    assert retrieval(trainer) > 0.4  # 0.1 by chance
 
 
 @pytest.mark.parametrize("name", ["CrossBatchMemory", "HashCrossBatchMemory"])

@@ -175,9 +175,9 @@ def test_a_schedule_goes_on_from_its_state(schedule):
         bits = []
         for epoch in range(1, 12):
             if resume:
-                state = torch.tensor(0), merging.state_dict()
+                state = merging.state_dict()
                 merging = ProgressiveMerging(head, schedule=schedule())
-                merging.load_state_dict(state[1])
+                merging.load_state_dict(state)
             observe(head, seed=epoch)
             metric = 1 / (1 + abs(epoch - 3)) if merging.needs_metric else None
             merging.step(epoch, metric=metric)

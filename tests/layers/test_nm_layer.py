@@ -201,6 +201,17 @@ def test_lift_is_an_isometry(dtype):
     torch.testing.assert_close(layer.unlift(lifted), v)
 
 
+def test_a_negated_bit_points_the_same_way_lifted_as_before_the_merge():
+    a, b = random_codes(60, 1, 1), random_codes(60, 1, 2)
+    layer = NMLayer(4, 2, Correlation("equal"))
+    codes = torch.cat([a, b, -a, b], 1)
+    layer.observe(codes)
+    layer.freeze()
+    lifted = layer.lift(layer(codes))
+    torch.testing.assert_close(lifted * 2**0.5, codes)  # groups of two
+    torch.testing.assert_close(layer.unlift(lifted), layer(codes))
+
+
 def test_autocast():
     layer = frozen_layer()
     u = torch.randn(4, 12)

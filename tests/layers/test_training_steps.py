@@ -108,7 +108,6 @@ def test_trunk_and_head_compile_as_one_graph_in_each_phase(options):
             model[1].merge_next()
 
 
-@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 def test_a_nan_step_is_skipped_and_counted():
     model = model_in_stage(0)
     loss = NMLoss(DPSHLoss(), model[1])

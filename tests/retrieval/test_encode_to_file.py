@@ -1,7 +1,6 @@
 """encode_to_file: killed at any line, and shared by two processes."""
 
 import dataclasses
-import datetime
 import json
 import os
 import time
@@ -13,6 +12,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from pml_nmlayer.retrieval import HashEncoder, code_file
+from tests.processes import process_group
 from tests.retrieval.killed import KILLED, exit_codes, kill_at, start, was_killed
 
 BITS = 11
@@ -345,17 +345,9 @@ WORLD = 2
 
 
 def in_group(rank, folder, work, arguments):
-    torch.set_num_threads(1)
     code_file._RECORD_EVERY_S = 0
-    torch.distributed.init_process_group(
-        "gloo",
-        init_method=f"file://{folder}/meeting",
-        rank=rank,
-        world_size=WORLD,
-        timeout=datetime.timedelta(seconds=60),
-    )
-    work(rank, folder, *arguments)
-    torch.distributed.destroy_process_group()
+    with process_group(rank, WORLD, folder):
+        work(rank, folder, *arguments)
 
 
 def two_processes(folder, work, *arguments):
