@@ -41,8 +41,8 @@ def parser() -> argparse.ArgumentParser:
             sub.add_argument(
                 "--seeds", nargs="+", type=_seed, metavar="SEED", help="default: all"
             )
+        sub.add_argument("--jobs", type=_positive, default=_cores(), help="processes")
         if action != "report":
-            sub.add_argument("--jobs", type=_positive, default=_cores(), help="processes")
             sub.add_argument("--force", action="store_true", help="repeat what is done")
             _add_data_root(sub)
     return top

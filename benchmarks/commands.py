@@ -134,7 +134,7 @@ def _report_one(suite: Suite, specs: list[Spec], store: Store, options: Namespac
         text = kernels.table_text(suite, specs, store, command)
         print(text)
         return text
-    runs = report.collect(suite, store)
+    runs = report.collect(suite, store, options.jobs)
     end = ""
     if suite.one_of_several:
         print(f"\n{suite.dataset}\n")

@@ -5,7 +5,7 @@ To add a method, write a function that takes a `Problem` and its own options, re
 """
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -38,14 +38,27 @@ class Method(Protocol):
     def fit(self, features: Tensor, labels: Tensor) -> None:
         """Learn from the training items."""
 
-    def encode(self, features: Tensor) -> Tensor:
-        """Return codes (N, K) of -1 and +1."""
+    def encode(self, features: Tensor) -> dict[str, Tensor]:
+        """Return what the method makes of items, by name of the encoding (`ENCODINGS`).
+
+        Codes (N, K) of -1 and +1; of "float" a real embedding (N, D), to be compared by its
+        cosine.
+        """
 
     def head_parameters(self) -> tuple[int, int]:
         """Count numbers of the head: while training, and as it is served."""
 
 
 Factory = Callable[..., Method]
+# What one training may yield, and how tables call it; {} is the label of the method.
+ENCODINGS = {
+    "code": "{}",
+    "sign": "sign({})",
+    "float": "{}, float32",
+    "itq": "{} + ITQ",
+    "pca": "{} + PCA, sign",
+    "lsh": "{} + LSH",
+}
 
 
 @dataclass(frozen=True)
@@ -55,6 +68,7 @@ class MethodEntry:
     label: str
     factory: Factory
     space: Mapping[str, Space]
+    encodings: tuple[str, ...] = ("code",)
 
     def defaults(self) -> dict[str, Any]:
         """Return the options of the factory and their default values."""
@@ -71,18 +85,22 @@ class MethodEntry:
 METHODS: Registry[MethodEntry] = Registry("method")
 
 
-def method(name: str, label: str, **space: Space) -> Callable[[Factory], Factory]:
+def method(
+    name: str, label: str, encodings: Sequence[str] = ("code",), **space: Space
+) -> Callable[[Factory], Factory]:
     """Register a factory (problem, **options) -> Method.
 
     Args:
         name: in suites and on the command line.
         label: in tables.
+        encodings: what `encode` returns; the first one decides in tuning.
         space: where tuning looks for each option it may choose; at most two besides the
             learning rate, so that equal numbers of trials are equal effort.
     """
 
     def register(factory: Factory) -> Factory:
-        entry = MethodEntry(label, factory, space)
+        check_known("encoding", encodings, ENCODINGS)
+        entry = MethodEntry(label, factory, space, tuple(encodings))
         check_known(f"option of {name}", space, entry.defaults())
         METHODS.add(name, entry)
         return factory

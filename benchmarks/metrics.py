@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from pml_nmlayer.hamming import hamming_histograms
 from pml_nmlayer.ranking import (
@@ -77,26 +78,68 @@ for _metric in (
     METRICS.add(_metric.name, _metric)
 
 
-def judge(arrays: dict[str, np.ndarray], bits: int) -> dict[str, float]:
-    """Compute every metric from the raw arrays of one run.
+def judge(arrays: dict[str, np.ndarray], bits: int) -> dict[str, dict[str, float]]:
+    """Compute every metric from the raw arrays of one run, by encoding.
 
     Args:
-        arrays: packed codes `query_codes` (Q, B) and `database_codes` (N, B), uint8, and
-            their labels, `query_labels` (Q,) and `database_labels` (N,), or multi-hot
-            rows (Q, C) and (N, C).
+        arrays: labels `query_labels` (Q,) and `database_labels` (N,), or multi-hot rows
+            (Q, C) and (N, C); and of each encoding E, `query_E` and `database_E`: packed
+            codes (Q, B) and (N, B), uint8, or float32 embeddings (Q, D) and (N, D).
         bits: code length.
     """
-    tensors = {name: torch.from_numpy(values) for name, values in arrays.items()}
-    names = ("query_codes", "query_labels", "database_codes", "database_labels")
-    q, q_labels, r, r_labels = (tensors[name] for name in names)
-    items, hits = hamming_histograms(q, q_labels, r, r_labels, bits=bits)
+    q_labels, r_labels = (
+        torch.from_numpy(arrays[f"{part}_labels"]) for part in ("query", "database")
+    )
+    names = [name.removeprefix("query_") for name in arrays if name.startswith("query_")]
+    values = {}
+    for name in (name for name in names if name != "labels"):
+        query, database = (
+            torch.from_numpy(arrays[f"{part}_{name}"]) for part in ("query", "database")
+        )
+        if query.dtype == torch.uint8:
+            values[name] = _judge_codes(query, database, q_labels, r_labels, bits)
+        else:
+            values[name] = _judge_embeddings(query, database, q_labels, r_labels)
+    return values
+
+
+def _judge_codes(
+    query: Tensor, database: Tensor, q_labels: Tensor, r_labels: Tensor, bits: int
+) -> dict[str, float]:
+    items, hits = hamming_histograms(query, q_labels, database, r_labels, bits=bits)
     values = {}
     for metric in (METRICS[name] for name in METRICS):
         if metric.per_query is not None:
             values[metric.name] = float(metric.per_query(items, hits).nanmean())
     if q_labels.ndim == 2:
-        values["ndcg"] = ndcg(q, q_labels, r, r_labels, gain="linear", bits=bits)
+        values["ndcg"] = ndcg(query, q_labels, database, r_labels, gain="linear", bits=bits)
     return values
+
+
+def _judge_embeddings(
+    query: Tensor, database: Tensor, q_labels: Tensor, r_labels: Tensor
+) -> dict[str, float]:
+    """Rank by cosine; equal ones, which are rare, stay in the order of the database."""
+    gains = _shared_labels(q_labels, r_labels)
+    similarity = normalize(query) @ normalize(database).T
+    order = similarity.argsort(dim=1, descending=True, stable=True)
+    gains = gains.gather(1, order)
+    ranks = torch.arange(1, gains.shape[1] + 1)
+    hits = (gains > 0).double()
+    total = hits.sum(1)  # 0 / 0 is NaN: such a query cannot be judged
+    precision = hits.cumsum(1) / ranks
+    values = {"map": float(((precision * hits).sum(1) / total).nanmean())}
+    if q_labels.ndim == 2:
+        discounts = 1 / (1 + ranks.double()).log2()
+        ideal = gains.sort(dim=1, descending=True).values @ discounts
+        values["ndcg"] = float((gains @ discounts / ideal).nanmean())
+    return values
+
+
+def _shared_labels(q_labels: Tensor, r_labels: Tensor) -> Tensor:
+    if q_labels.ndim == 2:
+        return q_labels.double() @ r_labels.double().T
+    return (q_labels[:, None] == r_labels[None, :]).double()
 
 
 def shown(values: Iterable[Mapping[str, float]]) -> list[Metric]:

@@ -20,11 +20,11 @@ def plot_against_bits(
 
     figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
     colors = plt.get_cmap("tab20")
-    for position, entry in enumerate(suite.entries):
+    for position, row in enumerate(suite.rows):
         points = [
             (run.bits, run.metrics[metric])
             for run in runs
-            if run.entry == entry and run.metrics
+            if run.row == row and run.metrics
         ]
         if not points:
             continue
@@ -33,7 +33,7 @@ def plot_against_bits(
         axes.scatter(lengths, values, color=color, alpha=0.3, s=12, linewidths=0)
         bits = sorted({b for b, _ in points})
         means = [statistics.fmean(v for b, v in points if b == length) for length in bits]
-        axes.plot(bits, means, color=color, marker="o", markersize=4, label=entry.label)
+        axes.plot(bits, means, color=color, marker="o", markersize=4, label=row.label)
     axes.set_xticks(suite.bits)
     axes.set_xlabel("bits")
     wish = "higher" if METRICS[metric].better == "up" else "lower"

@@ -114,16 +114,26 @@ def _measure(spec: Spec, split: Split) -> tuple[Record, Arrays]:
     method.fit(split.features[split.train], split.labels[split.train])
     train_s = time.perf_counter() - start
 
-    codes = method.encode(split.features)
-    if codes.shape != (len(split.features), spec["bits"]):
-        raise ValueError(f"asked for {spec['bits']} bits, got codes {tuple(codes.shape)}")
+    items = {
+        name: _stored(name, values, len(split.features), spec["bits"])
+        for name, values in method.encode(split.features).items()
+    }
     training, serving = method.head_parameters()
     record = {
         "train_s": train_s,
         "head_parameters": {"training": training, "serving": serving},
         "split": describe(split),
     }
-    return record, raw_arrays(split, pack_codes(codes).numpy())
+    return record, raw_arrays(split, items)
+
+
+def _stored(encoding: str, values: Tensor, count: int, bits: int) -> np.ndarray:
+    """Check what a method made of all items, and pack codes."""
+    if encoding == "float":
+        return values.float().numpy()
+    if values.shape != (count, bits):
+        raise ValueError(f"asked for {bits} bits, got codes {tuple(values.shape)}")
+    return pack_codes(values).numpy()
 
 
 @lru_cache(maxsize=1)
@@ -136,11 +146,17 @@ def _warm_up() -> None:
     optimizer.step()
 
 
-def raw_arrays(split: Split, codes: np.ndarray) -> Arrays:
-    """Pick what a metric may see, and the ids by which the split can be checked."""
+def raw_arrays(split: Split, items: dict[str, np.ndarray]) -> Arrays:
+    """Pick what a metric may see, and the ids by which the split can be checked.
+
+    Args:
+        split: who is query, and who is in the database.
+        items: by encoding, one row an item of the whole set.
+    """
     arrays = {f"{name}_ids": ids.numpy() for name, ids in split.parts().items()}
     for name, ids in (("query", split.queries), ("database", split.database)):
-        arrays[f"{name}_codes"] = codes[ids.numpy()]
+        for encoding, values in items.items():
+            arrays[f"{name}_{encoding}"] = values[ids.numpy()]
         arrays[f"{name}_labels"] = split.labels[ids].numpy()
     return arrays
 

@@ -5,17 +5,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from .datasets import PROTOCOLS
-from .metrics import Metric, judge, main_metrics, shown
+from .judging import judged_all
+from .metrics import Metric, main_metrics, shown
 from .quality import spec_of
 from .results import Record, Store
-from .suites import Entry, QualitySuite
+from .suites import QualitySuite, Row
 
 
 @dataclass(frozen=True)
 class Run:
     """One run of a suite as far as it got: the record may be missing or a failure."""
 
-    entry: Entry
+    row: Row
     bits: int
     seed: int
     record: Record | None
@@ -31,20 +32,23 @@ class Run:
         return None if self.record is None else self.record.get("refused")
 
 
-def collect(suite: QualitySuite, store: Store) -> list[Run]:
-    """Load every run of a suite and compute its metrics."""
+def collect(suite: QualitySuite, store: Store, processes: int = 0) -> list[Run]:
+    """Load every run of a suite and compute its metrics, in this process or in others."""
+    places = [(e, b, s) for e in suite.entries for b in suite.bits for s in suite.seeds]
+    specs = [spec_of(suite, *place) for place in places]
     runs = []
-    for entry in suite.entries:
-        for bits in suite.bits:
-            for seed in suite.seeds:
-                spec = spec_of(suite, entry, bits, seed)
-                done = store.has_result(spec)
-                metrics = judge(store.load_arrays(spec), bits) if done else {}
-                runs.append(Run(entry, bits, seed, store.load(spec), metrics))
+    for (entry, bits, seed), spec, metrics in zip(
+        places, specs, judged_all(store, specs, processes), strict=True
+    ):
+        record = store.load(spec)
+        runs += [
+            Run(Row(entry, name), bits, seed, record, metrics.get(name, {}))
+            for name in entry.encodings
+        ]
     return runs
 
 
-Value = Callable[[Run], float]
+Value = Callable[[Run], float | None]
 
 
 def cell(runs: Sequence[Run], value: Value, form: str = ".3f") -> str:
@@ -52,7 +56,10 @@ def cell(runs: Sequence[Run], value: Value, form: str = ".3f") -> str:
     if any(run.refused for run in runs):
         return "no"
     failed = sum(run.failed for run in runs)
-    values = [value(run) for run in runs if run.metrics]
+    found = [value(run) for run in runs if run.metrics]
+    values = [each for each in found if each is not None]
+    if found and not values:
+        return "n/a"
     note = f" ({failed} of {len(runs)} failed)" if failed else ""
     if not failed and len(values) < len(runs):
         note = f" ({len(values)} of {len(runs)} runs)"
@@ -63,7 +70,7 @@ def cell(runs: Sequence[Run], value: Value, form: str = ".3f") -> str:
 
 
 def metric_value(name: str) -> Value:
-    return lambda run: run.metrics[name]
+    return lambda run: run.metrics.get(name)
 
 
 def train_seconds(run: Run) -> float:
@@ -79,11 +86,11 @@ def main_table(suite: QualitySuite, runs: Sequence[Run]) -> str:
     names = [f"{metric.label}, {bits} bits" for metric, bits in columns]
     header = ["method", *names, "training, s"]
     rows = []
-    for entry in suite.entries:
-        own = [run for run in runs if run.entry == entry]
+    for row in suite.rows:
+        own = [run for run in runs if run.row == row]
         cells = [cell(_at(own, bits), metric_value(m.name)) for m, bits in columns]
         seconds = [train_seconds(run) for run in own if run.metrics]
-        rows.append([entry.label, *cells, _mean(seconds)])
+        rows.append([row.label, *cells, _mean(seconds)])
     return markdown(header, rows)
 
 
@@ -93,13 +100,13 @@ def detail_table(suite: QualitySuite, runs: Sequence[Run]) -> str:
     header = ["method", "bits", *(m.label for m in others), "training, s"]
     header += ["head, training", "head, served"]
     rows = []
-    for entry in suite.entries:
+    for row in suite.rows:
         for bits in suite.bits:
-            own = _at([run for run in runs if run.entry == entry], bits)
+            own = _at([run for run in runs if run.row == row], bits)
             cells = [cell(own, metric_value(m.name)) for m in others]
             sizes = [_head(own, when) for when in ("training", "serving")]
             seconds = cell(own, train_seconds, ".2f")
-            rows.append([entry.label, str(bits), *cells, seconds, *sizes])
+            rows.append([row.label, str(bits), *cells, seconds, *sizes])
     return markdown(header, rows)
 
 
@@ -126,7 +133,7 @@ def protocol(suite: QualitySuite, runs: Sequence[Run], command: str) -> list[str
         lines += _split_lines(done)
     lines += [
         f"no: {label} does not suit this data set ({reason})."
-        for label, reason in sorted({(r.entry.label, r.refused) for r in runs if r.refused})
+        for label, reason in sorted({(r.row.label, r.refused) for r in runs if r.refused})
     ]
     lines += [
         f"{suite.epochs} epochs of batches of {suite.batch_size} for every trained method, "

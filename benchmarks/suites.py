@@ -9,7 +9,7 @@ import yaml
 
 from . import methods as _register_all_methods  # noqa: F401
 from .datasets import parse
-from .interface import METHODS
+from .interface import ENCODINGS, METHODS
 from .registry import check_known
 from .results import file_name
 
@@ -19,12 +19,36 @@ S = TypeVar("S")
 
 @dataclass(frozen=True)
 class Entry:
-    """A method as a suite uses it: its name in the suite, and options that are fixed."""
+    """A method as a suite uses it: its name in the suite, and options that are fixed.
+
+    `encodings` are those of the method's that tables show.
+    """
 
     name: str
     method: str
     label: str
     options: dict[str, Any]
+    encodings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table: one encoding of an entry."""
+
+    entry: Entry
+    encoding: str
+
+    @property
+    def name(self) -> str:
+        """Short and unique in a suite."""
+        first = METHODS[self.entry.method].encodings[0]
+        end = "" if self.encoding == first else f".{self.encoding}"
+        return f"{self.entry.name}{end}"
+
+    @property
+    def label(self) -> str:
+        """How tables call it."""
+        return ENCODINGS[self.encoding].format(self.entry.label)
 
 
 @dataclass(frozen=True)
@@ -73,6 +97,11 @@ class QualitySuite:
             "decay": self.decay,
             "batch_size": self.batch_size,
         }
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """The lines of its tables."""
+        return tuple(Row(entry, name) for entry in self.entries for name in entry.encodings)
 
     def entry(self, name: str) -> Entry:
         return next(entry for entry in self.entries if entry.name == name)
@@ -210,7 +239,10 @@ def _entry(item: str | dict[str, Any], path: Path) -> Entry:
     item = {"method": item.get("name"), "options": {}, **item}
     method = METHODS[item["method"]]
     method.settings(item["options"])
-    return _build(Entry, {"label": method.label, **item}, path)
+    encodings = tuple(item.get("encodings", method.encodings))
+    check_known(f"encoding of {item['name']}", encodings, method.encodings)
+    content = {"label": method.label, **item, "encodings": encodings}
+    return _build(Entry, content, path)
 
 
 def _tuning(content: dict[str, Any], path: Path) -> Tuning:

@@ -17,6 +17,16 @@ from .interface import Problem, Unsuited
 HIDDEN = 256  # width of the trunk
 
 
+def code_of(outputs: Tensor) -> dict[str, Tensor]:
+    """Make the code of a hashing head."""
+    return {"code": binarize(outputs)}
+
+
+def sign_and_float(outputs: Tensor) -> dict[str, Tensor]:
+    """Make two things of an ordinary embedding: its signs, and itself."""
+    return {"sign": binarize(outputs), "float": outputs}
+
+
 @dataclass
 class Learner:
     """A trained method: a head and what teaches it, on top of the common trunk.
@@ -29,6 +39,7 @@ class Learner:
         miner: a PML miner, or None.
         loss_lr: learning rate of the loss' own parameters, which it must have then.
         after_epoch: called with the number of finished epochs.
+        encoding: makes encodings of outputs, see `Method.encode`.
     """
 
     problem: Problem
@@ -38,6 +49,7 @@ class Learner:
     miner: nn.Module | None = None
     loss_lr: float | None = None
     after_epoch: Callable[[int], Any] | None = None
+    encoding: Callable[[Tensor], dict[str, Tensor]] = code_of
     trunk: nn.Module = field(init=False)
 
     def __post_init__(self) -> None:
@@ -88,10 +100,10 @@ class Learner:
         for optimizer in optimizers:
             optimizer.step()
 
-    def encode(self, features: Tensor) -> Tensor:
+    def encode(self, features: Tensor) -> dict[str, Tensor]:
         """Encode with the head as it is served."""
         with torch.no_grad():
-            return binarize(self._served()(self.trunk(features)))
+            return self.encoding(self._served()(self.trunk(features)))
 
     def head_parameters(self) -> tuple[int, int]:
         """Count the numbers of the head while training and when served."""

@@ -11,7 +11,7 @@ import yaml
 
 from .environment import environment
 from .interface import METHODS
-from .metrics import judge
+from .judging import judged
 from .quality import make_spec
 from .results import Spec, Store
 from .suites import Entry, QualitySuite, Tuning
@@ -81,7 +81,7 @@ def score(specs: Sequence[Spec], store: Store) -> float:
 def _criterion(spec: Spec, store: Store) -> float:
     if not store.has_result(spec):
         return math.nan
-    values = judge(store.load_arrays(spec), spec["bits"])
+    values = judged(store, spec)[METHODS[spec["method"]].encodings[0]]
     return values.get("ndcg", values["map"])
 
 

@@ -14,26 +14,31 @@ from torch import nn
 
 from ..interface import Method, Problem, method
 from ..search import Choice, LogUniform
-from ..training import HIDDEN, Learner, for_labels
+from ..training import HIDDEN, Learner, for_labels, sign_and_float
 
 LR = LogUniform(1e-3, 4e-2)
+SIGN_AND_FLOAT = ("sign", "float")
 TEMPERATURE = Choice(0.1, 0.2, 0.5, 1.0)
 
 
 def sign_of(problem: Problem, loss: nn.Module, lr: float, **more: Any) -> Method:
     """Train a linear head without activation, as PML users do."""
     loss = for_labels(problem, loss)
-    return Learner(problem, nn.Linear(HIDDEN, problem.bits), loss, lr, **more)
+    head = nn.Linear(HIDDEN, problem.bits)
+    return Learner(problem, head, loss, lr, encoding=sign_and_float, **more)
 
 
-@method("contrastive", "sign(Contrastive)", lr=LR, neg_margin=Choice(0.5, 1.0, 1.5))
+@method(
+    "contrastive", "Contrastive", SIGN_AND_FLOAT, lr=LR, neg_margin=Choice(0.5, 1.0, 1.5)
+)
 def contrastive(problem: Problem, lr: float = 1e-3, neg_margin: float = 1.0) -> Method:
     return sign_of(problem, ContrastiveLoss(neg_margin=neg_margin), lr)
 
 
 @method(
     "triplet",
-    "sign(TripletMargin)",
+    "TripletMargin",
+    SIGN_AND_FLOAT,
     lr=LR,
     margin=Choice(0.05, 0.1, 0.2, 0.5),
     negatives=Choice("hard", "semihard"),
@@ -47,7 +52,8 @@ def triplet(
 
 @method(
     "multi_similarity",
-    "sign(MultiSimilarity)",
+    "MultiSimilarity",
+    SIGN_AND_FLOAT,
     lr=LR,
     beta=Choice(10, 25, 50),
     base=Choice(0.0, 0.25, 0.5, 0.75),
@@ -58,14 +64,15 @@ def multi_similarity(
     return sign_of(problem, MultiSimilarityLoss(beta=beta, base=base), lr)
 
 
-@method("supcon", "sign(SupCon)", lr=LR, temperature=TEMPERATURE)
+@method("supcon", "SupCon", SIGN_AND_FLOAT, lr=LR, temperature=TEMPERATURE)
 def supcon(problem: Problem, lr: float = 1e-3, temperature: float = 0.1) -> Method:
     return sign_of(problem, SupConLoss(temperature=temperature), lr)
 
 
 @method(
     "proxy_anchor",
-    "sign(ProxyAnchor)",
+    "ProxyAnchor",
+    SIGN_AND_FLOAT,
     lr=LR,
     proxy_lr=LogUniform(1e-2, 1.0),
     alpha=Choice(8, 16, 32),

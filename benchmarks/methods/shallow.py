@@ -25,8 +25,8 @@ class ITQ:
     def fit(self, features: Tensor, labels: Tensor) -> None:
         self.transform.train(features.numpy())
 
-    def encode(self, features: Tensor) -> Tensor:
-        return binarize(torch.from_numpy(self.transform.apply(features.numpy())))
+    def encode(self, features: Tensor) -> dict[str, Tensor]:
+        return {"code": binarize(torch.from_numpy(self.transform.apply(features.numpy())))}
 
     def head_parameters(self) -> tuple[int, int]:
         served = self.transform.pca_then_itq

@@ -105,7 +105,7 @@ def test_the_same_seed_gives_the_same_codes_in_another_process(finished, one_thr
         for name, values in stored.items():
             np.testing.assert_array_equal(values, again[name])
     first, second = (
-        store.load_arrays(s)["query_codes"] for s in specs if s["method"] == "supcon_nm"
+        store.load_arrays(s)["query_code"] for s in specs if s["method"] == "supcon_nm"
     )
     assert not np.array_equal(first, second)  # another seed is another code
 
@@ -117,7 +117,7 @@ def test_ctrl_c_leaves_valid_results(interrupted):
     found = [record for record in records(out) if "error" not in record]
     assert 0 < len(found) < 14
     for record in found:
-        assert len(Store(out).load_arrays(record["spec"])["query_codes"]) == 200
+        assert len(Store(out).load_arrays(record["spec"])["query_code"]) == 200
     assert not [path for path in out.rglob("*") if path.name.startswith(".")]
 
 

@@ -11,7 +11,7 @@ def test_judged_from_packed_codes_as_by_hand():
     rng = np.random.default_rng(0)
     bits = {name: rng.integers(0, 2, (n, 3)) for name, n in (("query", 4), ("database", 7))}
     labels = {"query": [0, 1, 1, 0], "database": [0, 1, 0, 1, 1, 0, 1]}
-    arrays = {f"{name}_codes": np.packbits(rows, axis=1) for name, rows in bits.items()}
+    arrays = {f"{name}_code": np.packbits(rows, axis=1) for name, rows in bits.items()}
     arrays |= {f"{name}_labels": np.array(values) for name, values in labels.items()}
 
     average, near = [], []
@@ -29,7 +29,7 @@ def test_judged_from_packed_codes_as_by_hand():
         ball = [hit for tie in at_distance[:3] for hit in tie]
         near.append(sum(ball) / len(ball) if ball else 0.0)
     expected = {"map": np.mean(average), "p_at_radius_2": np.mean(near)}
-    found = judge(arrays, bits=3)
+    found = judge(arrays, bits=3)["code"]
     assert sorted(found) == sorted(expected)
     assert set(METRICS) - set(found) == {"ndcg"}  # class ids have no grades
     for name, value in expected.items():
@@ -47,15 +47,15 @@ def test_ndcg_counts_shared_labels_by_hand():
     # One query; distances 0, 1, 1, 3 and 2, 0, 1, 1 shared labels: one tie of two orders.
     codes = np.array([[0, 0, 0], [0, 0, 1], [0, 1, 0], [1, 1, 1]])
     rows = np.array([[1, 1, 0], [0, 0, 1], [1, 0, 1], [0, 1, 0]], np.uint8)
-    arrays = {"query_codes": np.packbits(codes[:1], axis=1), "query_labels": rows[:1]}
-    arrays |= {"database_codes": np.packbits(codes, axis=1), "database_labels": rows}
+    arrays = {"query_code": np.packbits(codes[:1], axis=1), "query_labels": rows[:1]}
+    arrays |= {"database_code": np.packbits(codes, axis=1), "database_labels": rows}
     discounts = [1 / math.log2(1 + rank) for rank in (1, 2, 3, 4)]
 
     def dcg(gains):
         return sum(g * d for g, d in zip(gains, discounts, strict=True))
 
     expected = (dcg([2, 0, 1, 1]) + dcg([2, 1, 0, 1])) / 2 / dcg([2, 1, 1, 0])
-    found = judge(arrays, bits=3)
+    found = judge(arrays, bits=3)["code"]
     np.testing.assert_allclose(found["ndcg"], expected, rtol=1e-12)
     assert set(found) == set(METRICS)
 
@@ -65,3 +65,25 @@ def test_what_is_shown_is_what_was_computed():
     assert names == [["map", "p_at_radius_2"], ["map", "p_at_radius_2"], ["map"]]
     every = shown([dict.fromkeys(METRICS, 0.5)])
     assert [m.name for m in main_metrics(every)] == ["map", "ndcg"]
+
+
+def test_embeddings_are_ranked_by_cosine_by_hand():
+    arrays = {
+        "query_float": np.array([[2.0, 0.0]], np.float32),
+        "database_float": np.array([[9, 9], [0.1, 0], [1, 2], [-1, 0]], np.float32),
+        "query_labels": np.array([1]),
+        "database_labels": np.array([1, 0, 1, 1]),
+    }  # ranks of the database: 2, 1, 3, 4
+    found = judge(arrays, bits=2)
+    assert found.keys() == {"float"}
+    assert found["float"].keys() == {"map"}
+    np.testing.assert_allclose(found["float"]["map"], (1 / 2 + 2 / 3 + 3 / 4) / 3)
+
+    rows = np.array([[1, 1, 0], [0, 0, 1], [1, 0, 1], [0, 1, 0]], np.uint8)
+    arrays |= {"query_labels": rows[:1], "database_labels": rows}
+    discounts = [1 / math.log2(1 + rank) for rank in (1, 2, 3, 4)]
+    dcg, ideal = (
+        sum(g * d for g, d in zip(gains, discounts, strict=True))
+        for gains in ([0, 2, 1, 1], [2, 1, 1, 0])
+    )
+    np.testing.assert_allclose(judge(arrays, bits=2)["float"]["ndcg"], dcg / ideal)

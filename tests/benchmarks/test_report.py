@@ -1,16 +1,16 @@
 import math
 
 from benchmarks.report import Run, cell, markdown, metric_value
-from benchmarks.suites import Entry
+from benchmarks.suites import Entry, Row
 
-ENTRY = Entry("a", "itq", "A", {})
+ROW = Row(Entry("a", "itq", "A", {}, ("code",)), "code")
 
 
 def run(seed, value=None, error=None):
     record = {"error": error} if error else None
     if value is not None:
         record = {"train_s": 1.0}
-    return Run(ENTRY, 12, seed, record, {} if value is None else {"map": value})
+    return Run(ROW, 12, seed, record, {} if value is None else {"map": value})
 
 
 def test_mean_and_sample_deviation():
@@ -35,6 +35,6 @@ def test_markdown_lines_up():
 
 
 def test_a_method_that_does_not_suit_is_a_no():
-    refused = Run(ENTRY, 12, 0, {"refused": "needs one class"}, {})
+    refused = Run(ROW, 12, 0, {"refused": "needs one class"}, {})
     assert cell([refused], metric_value("map")) == "no"
-    assert cell([refused, Run(ENTRY, 12, 1, None, {})], metric_value("map")) == "no"
+    assert cell([refused, Run(ROW, 12, 1, None, {})], metric_value("map")) == "no"

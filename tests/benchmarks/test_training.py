@@ -24,9 +24,13 @@ def test_every_method_fits_and_encodes(name):
     method = entry.factory(PROBLEM, **entry.defaults())
     features, labels = torch.rand(40, 8), torch.arange(40) % 4
     method.fit(features, labels)
-    codes = method.encode(features)
-    assert codes.shape == (40, 6)
-    assert bool((codes.abs() == 1).all())
+    found = method.encode(features)
+    assert tuple(found) == entry.encodings
+    for encoding, values in found.items():
+        assert len(values) == 40
+        if encoding != "float":
+            assert values.shape == (40, 6)
+            assert bool((values.abs() == 1).all())
     training, serving = method.head_parameters()
     assert training >= serving > 0
 
@@ -34,7 +38,7 @@ def test_every_method_fits_and_encodes(name):
 def test_codes_of_another_length_are_refused(monkeypatch):
     suite = load_suite("quick", with_tuned=False)
     spec = make_spec(suite, suite.entry("itq"), 12, 0, {"iterations": 1})
-    entry = MethodEntry("x", lambda problem: EightBits(), {})
+    entry = MethodEntry("x", lambda problem: EightBits(), {}, ("code",))
     monkeypatch.setitem(METHODS._items, "eight bits", entry)
     with pytest.raises(ValueError, match=r"asked for 12 bits, got codes \(1797, 8\)"):
         execute({**spec, "method": "eight bits", "settings": {}})
@@ -45,7 +49,7 @@ class EightBits:
         assert len(features) == len(labels) == 700
 
     def encode(self, features):
-        return torch.ones(len(features), 8)
+        return {"code": torch.ones(len(features), 8)}
 
 
 def test_every_item_is_seen_once_an_epoch_but_for_the_rest():

@@ -1,0 +1,87 @@
+"""Metrics of stored results, kept beside them until they or the rules change."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from .metrics import judge
+from .pool import run_jobs
+from .results import Spec, Store, write_text
+
+Metrics = dict[str, dict[str, float]]  # by encoding, then by metric
+_ROOT = Path(__file__).resolve().parent.parent
+_TIMEOUT_S = 600
+
+
+def judged(store: Store, spec: Spec) -> Metrics:
+    """Return the metrics of one run; nothing for a run without a result."""
+    return judged_all(store, [spec], processes=0)[0]
+
+
+def judged_all(store: Store, specs: Sequence[Spec], processes: int) -> list[Metrics]:
+    """Return the metrics of many runs, computing what is not known yet.
+
+    Args:
+        store: where raw results lie.
+        specs: the runs.
+        processes: worker processes; 0 computes in this one.
+    """
+    done = [store.has_result(spec) for spec in specs]
+    found = [
+        _known(store, spec) if has else {} for spec, has in zip(specs, done, strict=True)
+    ]
+    todo = [position for position, metrics in enumerate(found) if metrics is None]
+    jobs = [(store, specs[position]) for position in todo]
+    if processes == 0 or len(jobs) < 2:
+        values = [(place, _judge(job)) for place, job in enumerate(jobs)]
+    else:
+        values = []
+        for place, outcome in run_jobs(_judge, jobs, processes, _TIMEOUT_S):
+            if outcome.error is not None:
+                raise RuntimeError(f"cannot judge {jobs[place][1]}: {outcome.error}")
+            values.append((place, outcome.value))
+    for place, metrics in values:
+        found[todo[place]] = metrics
+        _keep(*jobs[place], metrics)
+    return [metrics or {} for metrics in found]
+
+
+def _judge(job: tuple[Store, Spec]) -> Metrics:
+    store, spec = job
+    return judge(store.load_arrays(spec), spec["bits"])
+
+
+def _path(store: Store, spec: Spec) -> Path:
+    return store.path(spec).with_suffix(".metrics")
+
+
+def _known(store: Store, spec: Spec) -> Metrics | None:
+    try:
+        kept = json.loads(_path(store, spec).read_text())
+    except (OSError, ValueError):
+        return None
+    same = isinstance(kept, dict) and kept.get("of") == _origin(store, spec)
+    return kept["values"] if same else None
+
+
+def _keep(store: Store, spec: Spec, metrics: Metrics) -> None:
+    content = {"of": _origin(store, spec), "values": metrics}
+    write_text(_path(store, spec), json.dumps(content))
+
+
+def _origin(store: Store, spec: Spec) -> dict[str, Any]:
+    arrays = store.path(spec).with_suffix(".npz").stat()
+    return {"bytes": arrays.st_size, "at": arrays.st_mtime_ns, "rules": _rules()}
+
+
+@lru_cache(maxsize=1)
+def _rules() -> str:
+    """Hash the sources that decide about metrics."""
+    digest = hashlib.sha256()
+    sources = [*_ROOT.glob("pml_nmlayer/*.py"), _ROOT / "benchmarks" / "metrics.py"]
+    for path in sorted(sources):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
