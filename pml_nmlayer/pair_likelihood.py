@@ -10,10 +10,10 @@ from .similarity import shared_label
 
 
 class _Pairs(NamedTuple):
-    """The ordered pairs of a batch, each (B, B): 0 on the diagonal of the weights."""
+    """The ordered pairs of a batch, each (B, B)."""
 
     theta: Tensor  # ½⟨b_i, b_j⟩
-    weight: Tensor  # similar pairs sum to ½, dissimilar ones to ½
+    weight: Tensor  # similar pairs sum to ½, dissimilar ones to ½; the diagonal is 0
     towards: Tensor  # +1 similar, -1 dissimilar: a pair's loss is softplus(-θ towards)
     usable: Tensor  # 0-d bool: there are pairs of both kinds
 
@@ -23,14 +23,25 @@ class _Pairs(NamedTuple):
 
 
 def _pairs(codes: Tensor, labels: Tensor) -> _Pairs:
-    same = shared_label(labels).to(codes.dtype)
-    other = 1 - torch.eye(len(codes), device=codes.device)
-    similar, dissimilar = same * other, (1 - same) * other
-    n_similar, n_dissimilar = similar.sum(), dissimilar.sum()
-    weight = 0.5 * similar / n_similar.clamp(min=1)
-    weight = weight + 0.5 * dissimilar / n_dissimilar.clamp(min=1)
+    same = shared_label(labels)
+    n_similar = same.sum() - same.diagonal().sum()
+    n_dissimilar = len(codes) * (len(codes) - 1) - n_similar
+    weight = torch.where(
+        same, 0.5 / n_similar.clamp(min=1), 0.5 / n_dissimilar.clamp(min=1)
+    ).fill_diagonal_(0)
+    towards = torch.where(same, 1.0, -1.0)
     usable = (n_similar > 0) & (n_dissimilar > 0)
-    return _Pairs(0.5 * codes @ codes.T, weight, similar - dissimilar, usable)
+    return _Pairs(0.5 * codes @ codes.T, weight, towards, usable)
+
+
+def _table(bits: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Of x = -K/2 .. K/2, the bend ½ (l(x - ½) + l(x + ½)) - l(x) and the fall
+    l(x - ½) - l(x + ½) of l(x) = softplus(-x).
+    """
+    x = torch.arange(bits + 1, dtype=torch.float64, device=device) - 0.5 * bits
+    less, more = F.softplus(0.5 - x), F.softplus(-0.5 - x)
+    bend = 0.5 * (less + more) - F.softplus(-x)
+    return bend.float(), (less - more).float()
 
 
 def drop_one_importance(codes: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -58,9 +69,12 @@ def drop_one_importance(codes: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     codes = codes.float()
     with torch.autocast(codes.device.type, enabled=False):
         pairs = _pairs(codes, labels)
-        down, up = pairs.loss(-0.5), pairs.loss(0.5)
-        constant = (0.5 * (down + up) - pairs.loss(0)).sum()
-        v = constant + 0.5 * (codes * ((down - up) @ codes)).sum(0)
+        # θ has K + 1 values, so the logarithms are taken of these and not of all pairs
+        bend, fall = _table(codes.shape[1], codes.device)
+        place = (pairs.theta * pairs.towards + 0.5 * codes.shape[1]).flatten().int()
+        constant = pairs.weight.flatten() @ bend.index_select(0, place)
+        w = pairs.weight * pairs.towards * fall.index_select(0, place).view_as(pairs.theta)
+        v = constant + 0.5 * (codes * (w @ codes)).sum(0)
     return v * pairs.usable, pairs.usable * float(len(codes))
 
 

@@ -40,24 +40,58 @@ def test_correlation_knows_negations_and_constant_bits():
     torch.testing.assert_close(rho, expected, rtol=0, atol=1e-5)
 
 
-def test_memory_forgets():
+def test_memory_forgets_after_every_eighth_batch():
     graph = RedundancyGraph(1, memory=10)
-    for _ in range(5):
+    for _ in range(8):
         graph.update(torch.ones(10, 1))
+    assert graph.items.item() == 10
     graph.update(-torch.ones(10, 1))
     # 10 remembered items of +1 and 10 new ones of -1.
     assert graph.mean.item() == pytest.approx(0)
-    assert graph.items.item() == 10
+    assert graph.items.item() == 20
 
 
-def test_an_invalid_batch_is_skipped_and_counted():
+def test_nothing_depends_on_when_somebody_asks():
+    codes = random_codes(130, 6)
+    curious, other = RedundancyGraph(6, memory=50), RedundancyGraph(6, memory=50)
+    for step, part in enumerate(codes.split(10)):
+        part[0, 0] = torch.nan if step == 4 else part[0, 0]
+        curious.update(part, importance=torch.ones(6) if step % 3 == 0 else None)
+        other.update(part, importance=torch.ones(6) if step % 3 == 0 else None)
+        curious.correlation()
+        if step == 9:
+            copy = RedundancyGraph(6, memory=50)
+            copy.load_state_dict(curious.state_dict())
+            curious = copy
+    assert other.skipped_batches == 1
+    for name, value in other.state_dict().items():
+        assert torch.equal(curious.state_dict()[name], value), name
+
+
+def test_moments_equal_loop():
+    codes = random_codes(20, 3)
+    rows = codes.tolist()
+    graph = fed(codes)
+    for i in range(3):
+        assert graph.mean[i].item() == pytest.approx(sum(r[i] for r in rows) / 20)
+        for j in range(3):
+            expected = sum(r[i] * r[j] for r in rows) / 20
+            assert graph.moment[i, j].item() == pytest.approx(expected)
+    empty = RedundancyGraph(3)
+    assert not empty.mean.any()
+    assert not empty.moment.any()
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
+def test_an_invalid_batch_is_skipped_and_counted(bad):
     graph = fed(random_codes(20, 4))
     before = {name: value.clone() for name, value in graph.state_dict().items()}
-    bad = torch.full((4,), torch.nan)
-    graph.update(random_codes(5, 4), importance=bad, invalid=torch.arange(5) == 3)
+    outputs = random_codes(5, 4)
+    outputs[3, 1] = bad
+    graph.update(outputs, importance=torch.full((4,), torch.nan))
     assert graph.skipped_batches == 1
     for name, value in graph.state_dict().items():
-        if name != "skipped_batches":
+        if name not in ("skipped", "batches"):
             assert torch.equal(value, before[name]), name
 
 

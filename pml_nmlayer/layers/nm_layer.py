@@ -83,7 +83,6 @@ class NMLayer(Configured):
     groups: Tensor
     weights: Tensor
     frozen: Tensor
-    observed_batches: Tensor
 
     def __init__(
         self,
@@ -112,10 +111,8 @@ class NMLayer(Configured):
         self.register_buffer("groups", torch.arange(in_bits))
         self.register_buffer("weights", torch.ones(in_bits))
         self.register_buffer("frozen", torch.tensor(False))
-        self.register_buffer("observed_batches", torch.tensor(0))
-        # Mirrors of the last two, so that no step waits for the device
+        # A mirror of it, so that no step waits for the device
         self._is_frozen = False
-        self._observed = 0
 
     @property
     def phase(self) -> Literal["active", "frozen"]:
@@ -167,20 +164,14 @@ class NMLayer(Configured):
                 f"the scorer {self.scorer!r} needs labels, got None; without labels use "
                 "scorers.Correlation('equal')"
             )
-        codes = codes.float()
-        signs = raw_sign(codes)
-        # NaN and inf survive a sum
-        self.graph.update(signs, *self._measure(signs, labels), ~codes.sum(1).isfinite())
+        self.graph.update(codes, *self._measure(codes, labels))
 
-    def _measure(self, signs: Tensor, labels: Tensor | None) -> Measurement:
+    def _measure(self, codes: Tensor, labels: Tensor | None) -> Measurement:
         """Let the scorer look, if it is its turn."""
-        due = self._observed % self.scorer.every_n_steps == 0
-        self._observed += 1
-        self.observed_batches.fill_(self._observed)
-        if not due:
+        if self.graph.seen_batches % self.scorer.every_n_steps:
             return Measurement()
         limit = self.scorer.max_items
-        signs = gather_rows(signs)[:limit]
+        signs = gather_rows(raw_sign(codes.float()))[:limit]
         return self.scorer.measure(
             signs, None if labels is None else gather_rows(labels)[:limit]
         )
@@ -216,8 +207,6 @@ class NMLayer(Configured):
     def forget(self) -> None:
         """Empty the graph; the phase stays."""
         self.graph.reset()
-        self.observed_batches.zero_()
-        self._observed = 0
 
     def lift(self, v: Tensor) -> Tensor:
         r"""Spread merged outputs over K dimensions without changing inner products.
@@ -277,7 +266,6 @@ class NMLayer(Configured):
     def _load_from_state_dict(self, *args: Any) -> None:
         super()._load_from_state_dict(*args)
         self._is_frozen = bool(self.frozen)
-        self._observed = int(self.observed_batches)
 
     def extra_repr(self) -> str:
         """Show sizes and phase in print(model)."""
