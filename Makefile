@@ -25,7 +25,8 @@ $(VISION): $(READY)
 	touch $@
 
 test-vision: $(VISION)  ## image data sets and trunks, which need torchvision
-	PYTHONPATH=.venv/vision OMP_NUM_THREADS=2 $(BIN)/python -m pytest tests/benchmarks/test_trunks.py
+	PYTHONPATH=.venv/vision OMP_NUM_THREADS=2 $(BIN)/python -m pytest \
+		tests/benchmarks/test_trunks.py tests/benchmarks/test_image_training.py
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""Command line: `python -m benchmarks list | extract | tune | run | report`."""
+"""Command line: `python -m benchmarks list | extract | tune | run | report | compare`."""
 
 import argparse
 import os
@@ -12,7 +12,8 @@ from .datasets import DATA_ROOT
 _ACTIONS = {
     "tune": (commands.tune, "search settings for every method of a suite"),
     "run": (commands.run, "run what has no result yet, then report"),
-    "report": (commands.report_stored, "write table and plot from stored results"),
+    "report": (commands.report_stored, "write tables and figures of stored results"),
+    "compare": (commands.compare_stored, "compare stored results with a baseline"),
 }
 
 
@@ -42,8 +43,23 @@ def parser() -> argparse.ArgumentParser:
                 "--seeds", nargs="+", type=_seed, metavar="SEED", help="default: all"
             )
         sub.add_argument("--jobs", type=_positive, default=_cores(), help="processes")
-        if action != "report":
+        if action == "compare":
+            sub.add_argument(
+                "--baseline",
+                type=Path,
+                metavar="FILE",
+                help="a summary.json; default: the one in docs/results/<suite>",
+            )
+        if action in ("tune", "run"):
             sub.add_argument("--force", action="store_true", help="repeat what is done")
+            _add_device(sub)
+            sub.add_argument(
+                "--loaders",
+                type=_not_negative,
+                default=0,
+                metavar="N",
+                help="processes beside each of --jobs that load images; default: none",
+            )
             _add_data_root(sub)
     return top
 
@@ -59,10 +75,18 @@ def _add_extract(actions: "argparse._SubParsersAction[argparse.ArgumentParser]")
         help="state dictionary, or the word random; default: torchvision's cache",
     )
     sub.add_argument("--out", type=Path, required=True, metavar="FILE.npz")
-    sub.add_argument("--device", default="cpu")
+    _add_device(sub)
     sub.add_argument("--batch-size", type=_positive, default=64)
     sub.add_argument("--jobs", type=_positive, default=1, help="processes that load images")
     _add_data_root(sub)
+
+
+def _add_device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--device",
+        default="cpu",
+        help="of networks: cpu (default), cuda, cuda:0, mps; all of --jobs share it",
+    )
 
 
 def _add_data_root(parser: argparse.ArgumentParser) -> None:
@@ -77,7 +101,8 @@ def _add_data_root(parser: argparse.ArgumentParser) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return the exit status.
 
-    0: all is well. 1: some runs failed. 2: the command cannot be understood. 130: Ctrl-C.
+    0: all is well. 1: some runs failed, or are worse than the baseline. 2: the command
+    cannot be understood. 130: Ctrl-C.
     """
     options = parser().parse_args(arguments)
     try:
@@ -103,6 +128,13 @@ def _positive(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
+    return value
+
+
+def _not_negative(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"must be at least 0, got {text}")
     return value
 
 

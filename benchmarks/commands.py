@@ -3,12 +3,15 @@
 import sys
 from argparse import Namespace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from . import extract, kernels, plots, quality, report, runner, tuning
+from . import compare, extract, kernels, quality, report, runner, summing, tuning
 from .datasets import PROTOCOLS, SOURCES, data_root
+from .devices import Machine, check_device
+from .finding import findings_text
+from .inputs import check_inputs
 from .interface import METHODS
 from .metrics import METRICS
 from .results import Spec, Store, file_name, write_text
@@ -20,7 +23,14 @@ from .suites import (
     narrow,
     suite_names,
 )
+from .summary import SUMMARY, load_summary, narrow_summary, save_summary
 from .trunks import TRUNKS
+
+if TYPE_CHECKING:
+    from .captions import Section
+
+# Where published results lie, which `compare` takes for the baseline.
+BASELINES = Path(__file__).resolve().parent.parent / "docs" / "results"
 
 
 def list_names(options: Namespace) -> int:
@@ -77,6 +87,19 @@ def report_stored(options: Namespace) -> int:
     return 0
 
 
+def compare_stored(options: Namespace) -> int:
+    """Compare what is stored with a baseline; 1 if something is worse or missing."""
+    selection, store = _selection(options), Store(options.out)
+    path = options.baseline or BASELINES / selection[0][0].name / SUMMARY
+    choice = options.dataset, options.methods, options.bits, options.seeds
+    baseline = narrow_summary(load_summary(path), *choice)
+    runs = _collect(selection, store, options)
+    now = summing.of_selection(selection, runs, store, _command(options))
+    found = compare.findings(baseline, now)
+    print(findings_text(found, compare.other_origins(baseline, now)))
+    return 1 if any(each.failing for each in found) else 0
+
+
 def tune(options: Namespace) -> int:
     """Search settings, and write them where the suite will look for them."""
     for whole in load_suites(options.suite, False, options.dataset):
@@ -97,11 +120,25 @@ def tune(options: Namespace) -> int:
 def _run(
     specs: list[Spec], store: Store, processes: int, suite: Suite, options: Namespace
 ) -> runner.Summary:
-    root = data_root(options.data_root)
-    return runner.run(specs, store, processes, suite.timeout_s, options.force, root)
+    root, machine = data_root(options.data_root), _machine(suite, options)
+    limit = suite.timeout_s
+    return runner.run(specs, store, processes, limit, options.force, root, machine)
+
+
+def _machine(suite: Suite, options: Namespace) -> Machine:
+    """Check that runs can have what they need, before the first one starts."""
+    machine = Machine(check_device(options.device), options.loaders)
+    if isinstance(suite, QualitySuite):
+        check_inputs(suite, machine)
+    elif machine != Machine():
+        raise ValueError(
+            f"suite {suite.name} is about kernels and takes no --device and no --loaders"
+        )
+    return machine
 
 
 Selection = list[tuple[Suite, list[Spec]]]
+Runs = dict[str, list[report.Run]]  # by data set
 
 
 def _selection(options: Namespace) -> Selection:
@@ -122,27 +159,55 @@ def _narrowed(suite: Suite, options: Namespace) -> tuple[Suite, list[Spec]]:
 
 
 def _report(selection: Selection, store: Store, options: Namespace) -> None:
-    folder = store.folder(selection[0][0].name)
-    texts = [_report_one(*each, store, options) for each in selection]
-    write_text(folder / "table.md", "\n".join(texts))
-    print(f"\nwrote {folder / 'table.md'}")
+    # Drawing takes a second to import, and worker processes import this file.
+    from . import page, pictures, statistics
+
+    name = selection[0][0].name
+    folder = store.folder(name)
+    runs = _collect(selection, store, options)
+    sections = [_report_one(*each, runs, store, options) for each in selection]
+    if len(runs) > 1 and (text := statistics.appendix(runs, "## All data sets")):
+        sections.append(("all data sets", text, pictures.of_statistics(runs)))
+    write_text(folder / "table.md", "\n".join(text for _, text, _ in sections))
+    summary = summing.of_selection(selection, runs, store, _command(options))
+    save_summary(folder / SUMMARY, summary)
+    sections += pictures.kernel_section(name, store)
+    write_text(folder / "report.html", page.html(f"Suite {name}", sections))
+    print(f"\nwrote {folder / 'table.md'} and report.html")
 
 
-def _report_one(suite: Suite, specs: list[Spec], store: Store, options: Namespace) -> str:
+def _collect(selection: Selection, store: Store, options: Namespace) -> Runs:
+    """Judge all runs, by data set; kernels have none."""
+    return {
+        suite.dataset: report.collect(suite, store, options.jobs)
+        for suite, _ in selection
+        if isinstance(suite, QualitySuite)
+    }
+
+
+def _report_one(
+    suite: Suite, specs: list[Spec], collected: Runs, store: Store, options: Namespace
+) -> "Section":
+    from . import figures, pictures, statistics
+
     command = _command(options)
     if isinstance(suite, KernelSuite):
         text = kernels.table_text(suite, specs, store, command)
         print(text)
-        return text
-    runs = report.collect(suite, store, options.jobs)
+        return suite.name, text, pictures.of_kernels(suite, specs, store)
+    runs = collected[suite.dataset]
     end = ""
     if suite.one_of_several:
         print(f"\n{suite.dataset}\n")
         end = f"_{file_name(suite.dataset)}"
     print(report.main_table(suite, runs))
-    path = store.folder(suite.name) / f"map_vs_bits{end}.png"
-    plots.plot_against_bits(suite, runs, path)
-    return report.table_text(suite, runs, command)
+    drawn = pictures.of_quality(suite, runs, store)
+    if drawn[0].figure is not None:
+        path = store.folder(suite.name) / f"map_vs_bits{end}.png"
+        figures.save_png(drawn[0].figure, path)
+    text = report.table_text(suite, runs, command)
+    tests = statistics.appendix({suite.dataset: runs})
+    return suite.dataset, "\n".join([text, tests] if tests else [text]), drawn
 
 
 def _command(options: Namespace) -> str:
@@ -160,8 +225,9 @@ def _outcomes_before(suite: QualitySuite, path: Path) -> dict[str, Any]:
         return {}
     content = yaml.safe_load(path.read_text())
     tuned = tuning.tuning_of(suite)
-    same = (content["recipe"], content["trials"], content["seeds"])
-    if same != (suite.recipe, tuned.trials, [*tuned.seeds]):
+    bits = content.get("bits", [*suite.bits])  # older files searched all lengths
+    same = (content["recipe"], content["trials"], content["seeds"], bits)
+    if same != (suite.recipe, tuned.trials, [*tuned.seeds], [*tuned.bits]):
         return {}
     return content["methods"]
 

@@ -12,7 +12,17 @@ import pml_nmlayer
 
 _ROOT = Path(__file__).resolve().parent.parent
 _DISTRIBUTIONS = ("torch", "pytorch-metric-learning", "numpy", "scikit-learn")
-_DECISIVE = ("methods/*.py", "datasets/*.py", "training.py", "quality.py", "kernels.py")
+_DECISIVE = (
+    "methods/*.py",
+    "datasets/*.py",
+    "training.py",
+    "quality.py",
+    "inputs.py",
+    "trunks.py",
+    "vision.py",
+    "seeding.py",
+    "kernels.py",
+)
 
 
 @lru_cache(maxsize=1)

@@ -9,9 +9,10 @@ import torch
 from tqdm import tqdm
 
 from .datasets import Collection, ImageFiles, load_collection
+from .devices import check_device
 from .results import write_file
-from .trunks import Trunk, load_trunk
-from .vision import batches_of, torchvision
+from .trunks import Trunk, features_of, load_trunk
+from .vision import Pictures, torchvision
 
 
 def extract(
@@ -33,7 +34,7 @@ def extract(
             what, and `note`, JSON on how the features were made.
         weights: see `trunks.load_trunk`.
         root: the data folder.
-        device: where the trunk runs.
+        device: where the trunk runs, see `devices.check_device`.
         batch_size: images at a time.
         processes: that load images.
 
@@ -43,6 +44,7 @@ def extract(
     Raises:
         ValueError: no images, or a trunk that cannot be made.
     """
+    check_device(device)
     if out.suffix != ".npz":
         raise ValueError(f"features go to a .npz file, got --out {out}")
     collection = load_collection(dataset, root)
@@ -65,11 +67,9 @@ def extract(
 def _features(
     trunk: Trunk, files: ImageFiles, device: str, batch_size: int, processes: int
 ) -> np.ndarray:
-    network = trunk.network.to(device)
-    loader = batches_of(files, trunk.transform, batch_size, processes)
-    with torch.inference_mode():
-        parts = [network(batch.to(device)).cpu() for batch in tqdm(loader, unit="batch")]
-    return torch.cat(parts).float().numpy()
+    loaders = processes if processes > 1 else 0  # one needs no process beside this one
+    loader = Pictures(files, trunk.transform, loaders=loaders).in_order(batch_size)
+    return features_of(trunk, tqdm(loader, unit="batch"), device).numpy()
 
 
 def _part_of_each(collection: Collection) -> np.ndarray:

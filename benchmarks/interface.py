@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from .registry import Registry, check_known
 from .search import Space
@@ -17,7 +17,21 @@ from .search import Space
 
 @dataclass(frozen=True)
 class Problem:
-    """What every method of a suite is given alike."""
+    """What every method of a suite is given alike.
+
+    Args:
+        in_features: of the vectors that a method on raw features learns from.
+        num_classes: or labels, if items have several.
+        bits: wanted length of the code.
+        epochs: passes over the training items.
+        decay: share of the steps, at the end, over which the learning rate falls to 0.
+        batch_size: training items at a time.
+        multi_label: labels are multi-hot rows.
+        width: of what the trunk makes of an item, which is what a head is given.
+        trunk: makes vectors (B, width) of images; None for a small network on features.
+        trunk_lr_factor: learning rate of the trunk relative to that of the head.
+        device: where a network is trained; codes come back to the CPU.
+    """
 
     in_features: int
     num_classes: int
@@ -26,6 +40,10 @@ class Problem:
     decay: float
     batch_size: int
     multi_label: bool = False
+    width: int = 256
+    trunk: nn.Module | None = None
+    trunk_lr_factor: float = 1.0
+    device: str = "cpu"
 
 
 class Unsuited(ValueError):
@@ -33,7 +51,14 @@ class Unsuited(ValueError):
 
 
 class Method(Protocol):
-    """What the harness asks of a method. It seeds every generator before `fit`."""
+    """What the harness asks of a method. It seeds every generator before `fit`.
+
+    A method may also have `diagnostics() -> dict[str, np.ndarray]`, asked after `fit`: what
+    a report can show of its inside. It is stored beside the codes and never judged.
+
+    Of images, `fit` and `encode` are given `vision.Pictures`, for a trunk to be trained on.
+    A method whose attribute `on_features` is true is given features of the untrained trunk.
+    """
 
     def fit(self, features: Tensor, labels: Tensor) -> None:
         """Learn from the training items."""
@@ -42,7 +67,8 @@ class Method(Protocol):
         """Return what the method makes of items, by name of the encoding (`ENCODINGS`).
 
         Codes (N, K) of -1 and +1; of "float" a real embedding (N, D), to be compared by its
-        cosine.
+        cosine. What has another name than those of `ENCODINGS` are codes of any length:
+        judged and stored like the others, but no line of a table.
         """
 
     def head_parameters(self) -> tuple[int, int]:
@@ -69,9 +95,12 @@ class MethodEntry:
     factory: Factory
     space: Mapping[str, Space]
     encodings: tuple[str, ...] = ("code",)
+    options: Mapping[str, Any] | None = None  # default values; None: those of the factory
 
     def defaults(self) -> dict[str, Any]:
         """Return the options of the factory and their default values."""
+        if self.options is not None:
+            return dict(self.options)
         parameters = list(inspect.signature(self.factory).parameters.values())[1:]
         return {p.name: p.default for p in parameters}
 
@@ -99,10 +128,31 @@ def method(
     """
 
     def register(factory: Factory) -> Factory:
-        check_known("encoding", encodings, ENCODINGS)
-        entry = MethodEntry(label, factory, space, tuple(encodings))
-        check_known(f"option of {name}", space, entry.defaults())
-        METHODS.add(name, entry)
+        add_method(name, label, factory, None, space, encodings)
         return factory
 
     return register
+
+
+def add_method(
+    name: str,
+    label: str,
+    factory: Factory,
+    defaults: Mapping[str, Any] | None,
+    space: Mapping[str, Space],
+    encodings: Sequence[str] = ("code",),
+) -> None:
+    """Register one of many methods that a table makes; arguments as of `method`.
+
+    Args:
+        name: in suites and on the command line.
+        label: in tables.
+        factory: (problem, **options) -> Method.
+        defaults: all options and their default values; None to ask the factory.
+        space: where tuning looks.
+        encodings: what `encode` returns.
+    """
+    check_known("encoding", encodings, ENCODINGS)
+    entry = MethodEntry(label, factory, space, tuple(encodings), defaults)
+    check_known(f"option of {name}", space, entry.defaults())
+    METHODS.add(name, entry)

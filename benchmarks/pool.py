@@ -20,6 +20,8 @@ ONE_THREAD = {
         "NUMEXPR_NUM_THREADS",
     )
 }
+# Without it cuBLAS may add in another order every time.
+_WORKER = {**ONE_THREAD, "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
 _CONTEXT = multiprocessing.get_context("spawn")
 
 
@@ -35,9 +37,11 @@ class Outcome:
 class _Worker:
     """A process that answers one job at a time."""
 
-    def __init__(self, function: Callable[[Any], Any]) -> None:
+    def __init__(self, function: Callable[[Any], Any], parent: bool) -> None:
         self.connection, theirs = _CONTEXT.Pipe()
-        self.process = _CONTEXT.Process(target=_serve, args=(theirs, function), daemon=True)
+        self.process = _CONTEXT.Process(
+            target=_serve, args=(theirs, function), daemon=not parent
+        )
         self.process.start()
         theirs.close()  # so that the death of the process is seen as end of file
         self.index = -1
@@ -69,7 +73,11 @@ class _Worker:
 
 
 def run_jobs(
-    function: Callable[[Any], Any], jobs: Sequence[Any], processes: int, timeout_s: float
+    function: Callable[[Any], Any],
+    jobs: Sequence[Any],
+    processes: int,
+    timeout_s: float,
+    parents: bool = False,
 ) -> Iterator[tuple[int, Outcome]]:
     """Run function(job) for every job in worker processes.
 
@@ -78,6 +86,7 @@ def run_jobs(
         jobs: picklable.
         processes: number of workers. Each has one thread, whatever the machine.
         timeout_s: a job that takes longer is killed and counts as failed.
+        parents: jobs start processes of their own.
 
     Yields:
         (position in `jobs`, Outcome), in the order in which jobs end.
@@ -87,7 +96,7 @@ def run_jobs(
     try:
         while todo or workers:
             while todo and len(workers) < processes:
-                workers.append(_hire(function))
+                workers.append(_hire(function, parents))
                 _next(workers[-1], todo, jobs)
             for worker, outcome in _answers(workers, timeout_s):
                 index = worker.index
@@ -118,9 +127,9 @@ def _answers(workers: list[_Worker], timeout_s: float) -> list[tuple[_Worker, Ou
     return answers
 
 
-def _hire(function: Callable[[Any], Any]) -> _Worker:
-    with _environment(ONE_THREAD):  # inherited, so it is set before torch is imported
-        return _Worker(function)
+def _hire(function: Callable[[Any], Any], parent: bool) -> _Worker:
+    with _environment(_WORKER):  # inherited, so it is set before torch is imported
+        return _Worker(function, parent)
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """Quality suites: from a suite to specs, and from a spec to codes."""
 
-import random
 import time
 from functools import lru_cache
 from pathlib import Path
@@ -13,9 +12,14 @@ from torch import Tensor
 from pml_nmlayer.codes import pack_codes
 
 from .datasets import Purpose, Split, load_split
-from .interface import METHODS, Problem, Unsuited
+from .devices import Machine, describe_device, wait_for
+from .inputs import open_inputs
+from .interface import ENCODINGS, METHODS, Problem, Unsuited
 from .results import Arrays, Record, Spec
+from .seeding import seed_everything
 from .suites import Entry, QualitySuite
+
+_THIS = Machine()
 
 
 def plan(suite: QualitySuite) -> list[Spec]:
@@ -73,12 +77,15 @@ def make_spec(
     }
 
 
-def execute(spec: Spec, root: Path | None = None) -> tuple[Record, Arrays]:
+def execute(
+    spec: Spec, root: Path | None = None, machine: Machine = _THIS
+) -> tuple[Record, Arrays]:
     """Train one method and encode queries and database.
 
     Args:
         spec: see `make_spec`.
         root: the data folder; None for that of the environment.
+        machine: where networks are trained.
 
     Returns:
         What was measured, as plain JSON, and the arrays that metrics are computed from. Of
@@ -86,60 +93,82 @@ def execute(spec: Spec, root: Path | None = None) -> tuple[Record, Arrays]:
     """
     split = load_split(spec["dataset"], spec["seed"], spec["purpose"], root)
     try:
-        return _measure(spec, split)
+        return _measure(spec, split, machine)
     except Unsuited as error:
         return {"refused": str(error), "split": describe(split)}, {}
 
 
-def _measure(spec: Spec, split: Split) -> tuple[Record, Arrays]:
-    if not isinstance(split.features, Tensor):
-        raise ValueError(
-            f"{spec['dataset']} holds images; write features of them first, by `python -m "
-            f"benchmarks extract --dataset {spec['dataset']} --trunk NAME --out FILE.npz`, "
-            "and name features:FILE.npz in the suite"
-        )
+def _measure(spec: Spec, split: Split, machine: Machine) -> tuple[Record, Arrays]:
+    inputs = open_inputs(spec, split.features, machine)
     problem = Problem(
-        in_features=split.features.shape[1],
         num_classes=split.num_classes,
         bits=spec["bits"],
         epochs=spec["epochs"],
         decay=spec["decay"],
         batch_size=spec["batch_size"],
         multi_label=split.multi_label,
+        device=machine.device,
+        **inputs.problem,
     )
-    _warm_up()
-    seed_everything(spec["seed"])
+    _warm_up(machine.device)
+    seed_everything(spec["seed"], machine.device)
     start = time.perf_counter()
     method = METHODS[spec["method"]].factory(problem, **spec["settings"])
-    method.fit(split.features[split.train], split.labels[split.train])
     train_s = time.perf_counter() - start
+    # features of an untrained trunk are made once for many methods, and are no one's time
+    items: Any = inputs.of(method)
+    start = time.perf_counter()
+    method.fit(items[split.train], split.labels[split.train])
+    wait_for(machine.device)
+    train_s += time.perf_counter() - start
 
-    items = {
+    codes = method.encode(items)
+    encoded = {
         name: _stored(name, values, len(split.features), spec["bits"])
-        for name, values in method.encode(split.features).items()
+        for name, values in codes.items()
     }
     training, serving = method.head_parameters()
+    _check_budget(spec, training)
     record = {
         "train_s": train_s,
         "head_parameters": {"training": training, "serving": serving},
         "split": describe(split),
+        "device": describe_device(machine.device),
+        "inputs": inputs.about,
     }
-    return record, raw_arrays(split, items)
+    lengths = {
+        f"bits_{n}": np.array(v.shape[1]) for n, v in codes.items() if n not in ENCODINGS
+    }
+    return record, {**raw_arrays(split, encoded), **lengths, **_diagnostics(method)}
 
 
 def _stored(encoding: str, values: Tensor, count: int, bits: int) -> np.ndarray:
     """Check what a method made of all items, and pack codes."""
     if encoding == "float":
         return values.float().numpy()
-    if values.shape != (count, bits):
+    if encoding in ENCODINGS and values.shape != (count, bits):
         raise ValueError(f"asked for {bits} bits, got codes {tuple(values.shape)}")
     return pack_codes(values).numpy()
 
 
+def _check_budget(spec: Spec, numbers: int) -> None:
+    most = spec.get("head_parameters")
+    if most is not None and numbers > most:
+        raise ValueError(
+            f"the head of {spec['method']} has {numbers:,} numbers while training, and the "
+            f"suite allows head_parameters: {most:,}; choose smaller options"
+        )
+
+
+def _diagnostics(method: object) -> Arrays:
+    diagnose = getattr(method, "diagnostics", dict)
+    return {f"diagnostic_{name}": values for name, values in diagnose().items()}
+
+
 @lru_cache(maxsize=1)
-def _warm_up() -> None:
+def _warm_up(device: str) -> None:
     """Let torch import what its first optimizer needs: it is no part of a training."""
-    weight = torch.ones(1, requires_grad=True)
+    weight = torch.ones(1, requires_grad=True, device=device)
     optimizer = torch.optim.Adam([weight])
     optimizer.zero_grad()
     weight.sum().backward()
@@ -169,11 +198,3 @@ def describe(split: Split) -> dict[str, Any]:
         "sizes": sizes,
         "checksum": split.checksum(),
     }
-
-
-def seed_everything(seed: int) -> None:
-    """Seed every generator that a loss, a miner or an initialisation may draw from."""
-    random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002  (PML draws from the global generator)
-    torch.manual_seed(seed)
-    torch.use_deterministic_algorithms(True)

@@ -9,7 +9,9 @@ from .judging import judged_all
 from .metrics import Metric, main_metrics, shown
 from .quality import spec_of
 from .results import Record, Store
+from .standing import means, ranks
 from .suites import QualitySuite, Row
+from .trunks import MLP
 
 
 @dataclass(frozen=True)
@@ -79,19 +81,27 @@ def train_seconds(run: Run) -> float:
 
 
 def main_table(suite: QualitySuite, runs: Sequence[Run]) -> str:
-    """Lay out method x bits: mAP (and NDCG), and seconds of training."""
-    columns = [
-        (metric, bits) for metric in main_metrics(_shown(runs)) for bits in suite.bits
-    ]
+    """Lay out method x bits: mAP (and NDCG) with its rank, and seconds of training."""
+    decisive = main_metrics(_shown(runs))
+    columns = [(metric, bits) for metric in decisive for bits in suite.bits]
+    rank = {m.name: ranks(suite.rows, means(runs, metric_value(m.name))) for m in decisive}
     names = [f"{metric.label}, {bits} bits" for metric, bits in columns]
     header = ["method", *names, "training, s"]
     rows = []
     for row in suite.rows:
         own = [run for run in runs if run.row == row]
-        cells = [cell(_at(own, bits), metric_value(m.name)) for m, bits in columns]
+        texts = [cell(_at(own, bits), metric_value(m.name)) for m, bits in columns]
+        places = [rank[m.name].get((row.name, bits)) for m, bits in columns]
+        cells = [_ranked(*each) for each in zip(texts, places, strict=True)]
         seconds = [train_seconds(run) for run in own if run.metrics]
         rows.append([row.label, *cells, _mean(seconds)])
     return markdown(header, rows)
+
+
+def _ranked(text: str, rank: int | None) -> str:
+    if rank is None:
+        return text
+    return f"**{text}** (1)" if rank == 1 else f"{text} ({rank})"
 
 
 def detail_table(suite: QualitySuite, runs: Sequence[Run]) -> str:
@@ -129,6 +139,10 @@ def protocol(suite: QualitySuite, runs: Sequence[Run], command: str) -> list[str
     lines.append(
         f"Mean ± standard deviation over seeds {', '.join(map(str, suite.seeds))}."
     )
+    lines.append(
+        "In brackets: the rank of a mean among the codes of its length; 1, the highest, is "
+        "bold. A row that lacks a run has no rank, nor has an embedding of floats."
+    )
     if done:
         lines += _split_lines(done)
     lines += [
@@ -139,22 +153,42 @@ def protocol(suite: QualitySuite, runs: Sequence[Run], command: str) -> list[str
         f"{suite.epochs} epochs of batches of {suite.batch_size} for every trained method, "
         f"with one trunk and Adam, its learning rate falling along a cosine in the last "
         f"{suite.decay:.0%} of the steps; the last epoch counts, none is chosen.",
+        *_trunk_lines(suite, done),
+        _budget_line(suite),
         _settings_line(suite),
-        "Training seconds: one thread, without evaluation; head: its count of numbers.",
+        f"Training seconds: {_clock(suite)}, without evaluation; head: its count of "
+        "numbers.",
     ]
     return [*lines, *_origin(done), f"Command: `{command}`."]
 
 
-def _split_lines(done: Sequence[Record]) -> list[str]:
+def sizes_by_protocol(done: Sequence[Record]) -> dict[str, list[str]]:
+    """Say how many items the parts of the splits have."""
     sizes: dict[str, set[str]] = {}
     for split in (record["split"] for record in done):
         text = ", ".join(f"{count} {part}" for part, count in split["sizes"].items())
         # records older than the names of protocols are of digits
         sizes.setdefault(split.get("protocol", "digits"), set()).add(text)
+    return {name: sorted(texts) for name, texts in sizes.items()}
+
+
+def _split_lines(done: Sequence[Record]) -> list[str]:
     return [
-        PROTOCOLS[name].text.format(sizes="; ".join(sorted(texts)))
-        for name, texts in sizes.items()
+        PROTOCOLS[name].text.format(sizes="; ".join(texts))
+        for name, texts in sizes_by_protocol(done).items()
     ]
+
+
+def _budget_line(suite: QualitySuite) -> str:
+    trials = "no trials"
+    if suite.tuned is not None and suite.tuning is not None:
+        trials = f"{suite.tuning.trials} trials"
+    most = suite.head_parameters
+    head = "a head of any size" if most is None else f"a head of at most {most:,} numbers"
+    return (
+        f"Budget of every method: {suite.epochs} epochs, {trials} of tuning, "
+        f"{len(suite.seeds)} seeds, {head} while training."
+    )
 
 
 def _settings_line(suite: QualitySuite) -> str:
@@ -162,18 +196,43 @@ def _settings_line(suite: QualitySuite) -> str:
         return "Settings: the defaults of each method; nothing was tuned."
     return (
         f"Settings: chosen from {suite.tuning.trials} random trials for each method, one "
-        "setting for all lengths, on validation queries with seeds "
+        "setting for all lengths, on validation queries at "
+        f"{', '.join(map(str, suite.tuning.bits))} bits with seeds "
         f"{', '.join(map(str, suite.tuning.seeds))} "
         f"(`{suite.tuned.source}` holds all trials); no test query took part."
     )
 
 
+def _trunk_lines(suite: QualitySuite, done: Sequence[Record]) -> list[str]:
+    """Say how images became vectors; nothing of the trunk that features have."""
+    if suite.trunk == MLP:
+        return []
+    images = "random cuts, mirrored or not," if suite.augment else "whole images"
+    sums = {(r["inputs"]["weights"], r["inputs"]["weights_sha256"]) for r in done}
+    weights = [name + (f" (SHA-256 {sha})" if sha else "") for name, sha in sums]
+    return [
+        f"Trunk: {suite.trunk}, trained end to end on {images} with "
+        f"{suite.trunk_lr_factor:g} times the learning rate of the head. Methods on raw "
+        "features are given those of the untrained trunk.",
+        *(f"Weights of the trunk before training: {text}." for text in sorted(weights)),
+    ]
+
+
+def _clock(suite: QualitySuite) -> str:
+    return "one thread" if suite.trunk == MLP else "loading of images included"
+
+
 def _origin(done: Sequence[Record]) -> list[str]:
     lines = []
-    for versions, cpu in sorted({(_versions(r), r["cpu"]) for r in done}):
-        lines.append(f"Made with {versions} on {cpu}.")
+    for versions, place in sorted({(_versions(r), _place(r)) for r in done}):
+        lines.append(f"Made with {versions} on {place}.")
     lines += [f"Code: {text}." for text in sorted({_commit(r) for r in done})]
     return lines
+
+
+def _place(record: Record) -> str:
+    device = record.get("device", "cpu")  # records older than the option are of the CPU
+    return record["cpu"] if device == "cpu" else f"{device} beside {record['cpu']}"
 
 
 def _versions(record: Record) -> str:
@@ -190,6 +249,7 @@ def _commit(record: Record) -> str:
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Lay out a Markdown table whose columns line up on a terminal as well."""
+    header, *rows = ([c.replace("|", "\\|") for c in row] for row in (header, *rows))
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     rule = ["-" * width for width in widths]
     lines = [

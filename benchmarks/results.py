@@ -5,7 +5,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import IO, Any
 
@@ -64,9 +64,11 @@ class Store:
             )
         return record
 
-    def load_arrays(self, spec: Spec) -> Arrays:
+    def load_arrays(self, spec: Spec, names: Collection[str] | None = None) -> Arrays:
+        """Load all arrays of a result, or those of some names that are there."""
         with np.load(self.path(spec).with_suffix(".npz")) as arrays:
-            return {name: arrays[name] for name in arrays.files}
+            wanted = arrays.files if names is None else names
+            return {name: arrays[name] for name in wanted if name in arrays.files}
 
     def has_result(self, spec: Spec) -> bool:
         """Tell whether codes are stored; a failure does not count, nor a refusal."""

@@ -10,14 +10,16 @@ import torch
 from tqdm import tqdm
 
 from . import kernels, quality
+from .devices import Machine
 from .environment import environment
 from .pool import Outcome, run_jobs
 from .results import Arrays, Record, Spec, Store
 
-EXECUTORS: dict[str, Callable[[Spec, Path | None], tuple[Record, Arrays]]] = {
+EXECUTORS: dict[str, Callable[[Spec, Path | None, Machine], tuple[Record, Arrays]]] = {
     "quality": quality.execute,
-    "kernel": lambda spec, root: kernels.execute(spec),
+    "kernel": lambda spec, root, machine: kernels.execute(spec),
 }
+_THIS = Machine()
 
 
 @dataclass
@@ -31,11 +33,13 @@ class Summary:
     refused: int = 0  # done or skipped: the method does not suit the data set
 
 
-def execute(spec: Spec, root: Path | None = None) -> tuple[Record, Arrays]:
+def execute(
+    spec: Spec, root: Path | None = None, machine: Machine = _THIS
+) -> tuple[Record, Arrays]:
     """Run one spec in a worker process; `root` is the data folder."""
     torch.set_num_threads(1)
     faiss.omp_set_num_threads(1)
-    record, arrays = EXECUTORS[spec["kind"]](spec, root)
+    record, arrays = EXECUTORS[spec["kind"]](spec, root, machine)
     threads = {"torch": torch.get_num_threads(), "faiss": faiss.omp_get_max_threads()}
     return {**record, "threads": threads}, arrays
 
@@ -47,6 +51,7 @@ def run(
     timeout_s: float,
     force: bool = False,
     root: Path | None = None,
+    machine: Machine = _THIS,
 ) -> Summary:
     """Run specs that have no result yet. A failure is recorded, and tried again next time.
 
@@ -57,6 +62,7 @@ def run(
         timeout_s: for one spec.
         force: run even what has a result.
         root: the data folder; None for that of the environment.
+        machine: where networks are trained. Workers share it.
     """
     code = environment()["code"]  # read now: sources may change while this runs
     summary = Summary()
@@ -71,7 +77,8 @@ def run(
             summary.skipped += 1
             summary.refused += refused
             summary.stale += _code_of(store.load(spec)) != code
-    jobs = run_jobs(partial(execute, root=root), todo, processes, timeout_s)
+    work = partial(execute, root=root, machine=machine)
+    jobs = run_jobs(work, todo, processes, timeout_s, parents=machine.loaders > 0)
     for index, outcome in tqdm(jobs, total=len(todo), unit="run", disable=not todo):
         _save(store, todo[index], outcome)
         summary.failed += outcome.error is not None

@@ -12,6 +12,7 @@ from .datasets import parse
 from .interface import ENCODINGS, METHODS
 from .registry import check_known
 from .results import file_name
+from .trunks import MLP, TRUNKS, default_lr_factor
 
 CONFIGS = Path(__file__).parent / "configs"
 S = TypeVar("S")
@@ -53,10 +54,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Tuning:
-    """The same search for every method; `seeds` are no seeds of a report."""
+    """The same search for every method; `seeds` are no seeds of a report.
+
+    `bits` are the lengths that it covers; in a file they may be left out, for all.
+    """
 
     trials: int
     seeds: tuple[int, ...]
+    bits: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -87,6 +92,11 @@ class QualitySuite:
     tuned: Tuned | None
     one_of_several: bool  # data sets of one file
     settings_file: Path  # where `tune` leaves its choices
+    trunk: str = MLP  # or one of `TRUNKS`, which is trained on images
+    weights: str | None = None  # see `load_trunk`
+    trunk_lr_factor: float | None = None  # learning rate relative to that of the head
+    augment: bool = False  # training images are cut and mirrored at random
+    head_parameters: int | None = None  # most numbers of a head while training
 
     @property
     def recipe(self) -> dict[str, Any]:
@@ -96,6 +106,26 @@ class QualitySuite:
             "epochs": self.epochs,
             "decay": self.decay,
             "batch_size": self.batch_size,
+            **self.trunk_recipe,
+            **self.bound,
+        }
+
+    @property
+    def bound(self) -> dict[str, int]:
+        """The bound on heads; nothing where there is none."""
+        most = self.head_parameters
+        return {} if most is None else {"head_parameters": most}
+
+    @property
+    def trunk_recipe(self) -> dict[str, Any]:
+        """What results from images depend on; nothing of the trunk that features have."""
+        if self.trunk == MLP:
+            return {}
+        return {
+            "trunk": self.trunk,
+            "weights": self.weights,
+            "trunk_lr_factor": self.trunk_lr_factor,
+            "augment": self.augment,
         }
 
     @property
@@ -204,24 +234,48 @@ def _quality_suite(
 ) -> QualitySuite:
     methods = content.pop("methods", [])
     tuning = content.pop("tuning", None)
+    bits = tuple(content.get("bits", ()))
     content |= {
         "name": path.stem,
         "dataset": dataset,
         "one_of_several": several,
         "settings_file": _tuned_path(path, dataset, several),
-        "bits": tuple(content.get("bits", ())),
+        "bits": bits,
         "seeds": tuple(content.get("seeds", ())),
         "entries": tuple(_entry(item, path) for item in methods),
-        "tuning": None if tuning is None else _tuning(tuning, path),
+        "tuning": None if tuning is None else _tuning(tuning, bits, path),
         "tuned": None,
     }
-    suite = _build(QualitySuite, content, path)
+    suite = _with_trunk(_build(QualitySuite, content, path), path)
     names = [entry.name for entry in suite.entries]
     if len(set(names)) < len(names):
         raise ValueError(f"{path.name} names a method twice: {', '.join(names)}")
     if suite.tuning is not None:
         check_seeds(suite, suite.seeds)
     return suite
+
+
+def _with_trunk(suite: QualitySuite, path: Path) -> QualitySuite:
+    """Check what a suite says of its trunk, and complete it."""
+    check_known(f"trunk in {path.name}", [suite.trunk], [MLP, *TRUNKS])
+    if suite.trunk == MLP:
+        given = [
+            name
+            for name in ("weights", "trunk_lr_factor", "augment")
+            if getattr(suite, name) not in (None, False)
+        ]
+        if given:
+            raise ValueError(
+                f"{path.name} says {', '.join(given)}, which is for a trunk on images; say "
+                f"`trunk:` ({', '.join(TRUNKS)}) as well, or leave it out"
+            )
+        return suite
+    factor = suite.trunk_lr_factor
+    if factor is None:
+        factor = default_lr_factor(suite.trunk, suite.weights)
+    if factor < 0:
+        raise ValueError(f"trunk_lr_factor in {path.name} must be at least 0, got {factor}")
+    return replace(suite, trunk_lr_factor=factor)
 
 
 def check_seeds(suite: QualitySuite, seeds: Iterable[int]) -> None:
@@ -245,8 +299,11 @@ def _entry(item: str | dict[str, Any], path: Path) -> Entry:
     return _build(Entry, content, path)
 
 
-def _tuning(content: dict[str, Any], path: Path) -> Tuning:
-    return _build(Tuning, {**content, "seeds": tuple(content.get("seeds", ()))}, path)
+def _tuning(content: dict[str, Any], bits: tuple[int, ...], path: Path) -> Tuning:
+    content = {"bits": bits, **content, "seeds": content.get("seeds", ())}
+    check_known(f"bits of tuning in {path.name}", content["bits"], bits)
+    lists = {name: tuple(content[name]) for name in ("bits", "seeds")}
+    return _build(Tuning, {**content, **lists}, path)
 
 
 def _tuned(suite: QualitySuite) -> Tuned | None:
@@ -269,7 +326,11 @@ def _tuned(suite: QualitySuite) -> Tuned | None:
 def _build(kind: type[S], content: dict[str, Any], path: Path) -> S:
     all_fields = fields(kind)  # type: ignore[arg-type]
     check_known(f"key in {path.name}", content, [item.name for item in all_fields])
-    needed = [item.name for item in all_fields if item.default_factory is MISSING]
+    needed = [
+        item.name
+        for item in all_fields
+        if item.default_factory is MISSING and item.default is MISSING
+    ]
     missing = [name for name in needed if name not in content]
     if missing:
         raise ValueError(f"{path.name} lacks {', '.join(missing)}")

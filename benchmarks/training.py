@@ -1,7 +1,9 @@
 """The one training loop: trunk, batches, optimizer and schedule are everyone's."""
 
+import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,8 +15,15 @@ from pml_nmlayer.label_sets import as_label_sets
 from pml_nmlayer.losses import MultiLabelLoss
 
 from .interface import Problem, Unsuited
+from .vision import Feed, Pictures
 
-HIDDEN = 256  # width of the trunk
+HIDDEN = Problem.width  # of the trunk that features have
+Draw = Callable[[Tensor, int], list[Tensor]]  # (labels, batch size) -> rows by batch
+
+
+def shuffled(labels: Tensor, size: int) -> list[Tensor]:
+    """Draw the batches of one epoch: each item once, but for the rest."""
+    return batches(len(labels), size)
 
 
 def code_of(outputs: Tensor) -> dict[str, Tensor]:
@@ -33,13 +42,15 @@ class Learner:
 
     Args:
         problem: sizes, epochs and batch size.
-        head: embeds (B, HIDDEN) into real outputs; a `fold` method gives what is served.
+        head: embeds (B, problem.width) into real outputs; a `fold` method gives what is
+            served.
         loss: a PML loss, called with (embeddings, labels, mined tuples).
         lr: learning rate of trunk and head.
         miner: a PML miner, or None.
         loss_lr: learning rate of the loss' own parameters, which it must have then.
         after_epoch: called with the number of finished epochs.
         encoding: makes encodings of outputs, see `Method.encode`.
+        draw: the batches of an epoch, as many as `shuffled` makes.
     """
 
     problem: Problem
@@ -50,12 +61,16 @@ class Learner:
     loss_lr: float | None = None
     after_epoch: Callable[[int], Any] | None = None
     encoding: Callable[[Tensor], dict[str, Tensor]] = code_of
+    draw: Draw = shuffled
     trunk: nn.Module = field(init=False)
 
     def __post_init__(self) -> None:
-        self.trunk = nn.Sequential(nn.Linear(self.problem.in_features, HIDDEN), nn.ReLU())
+        self.trunk = new_trunk(self.problem)
+        for module in (self.trunk, self.head, self.loss, self.miner):
+            if module is not None:
+                module.to(self.problem.device)
 
-    def fit(self, features: Tensor, labels: Tensor) -> None:
+    def fit(self, features: Tensor | Pictures, labels: Tensor) -> None:
         """Train for all epochs; the last one is what counts, there is no selection."""
         if len(features) < self.problem.batch_size:
             raise ValueError(
@@ -69,9 +84,16 @@ class Learner:
             torch.optim.lr_scheduler.LambdaLR(o, lambda step: decayed(step / steps, decay))
             for o in optimizers
         ]
+        targets = labels.to(self.problem.device)
+        source: Tensor | Feed = (
+            features.to(self.problem.device)
+            if isinstance(features, Tensor)
+            else Feed(features)
+        )
         for epoch in range(1, self.problem.epochs + 1):
-            for rows in batches(len(features), self.problem.batch_size):
-                self.step(features[rows], labels[rows], optimizers)
+            order = self.draw(labels, self.problem.batch_size)
+            for inputs, rows in one_epoch(source, order, self.problem.device):
+                self.step(inputs, targets[rows], optimizers)
                 for schedule in schedules:
                     schedule.step()
             if self.after_epoch is not None:
@@ -79,17 +101,21 @@ class Learner:
 
     def optimizers(self) -> list[torch.optim.Adam]:
         """Make Adam for trunk and head, and another one for parameters of the loss."""
-        parameters = [*self.trunk.parameters(), *self.head.parameters()]
-        optimizers = [torch.optim.Adam(parameters, lr=self.lr)]
+        trunk_lr = self.lr * self.problem.trunk_lr_factor
+        groups: list[dict[str, Any]] = [
+            {"params": [*self.trunk.parameters()], "lr": trunk_lr},
+            {"params": [*self.head.parameters()]},
+        ]
+        optimizers = [torch.optim.Adam(groups, lr=self.lr)]
         if self.loss_lr is not None:
             optimizers.append(torch.optim.Adam(self.loss.parameters(), lr=self.loss_lr))
         return optimizers
 
     def step(
-        self, features: Tensor, labels: Tensor, optimizers: list[torch.optim.Adam]
+        self, inputs: Tensor, labels: Tensor, optimizers: list[torch.optim.Adam]
     ) -> None:
         """Learn from one batch."""
-        embeddings = self.head(self.trunk(features))
+        embeddings = self.head(self.trunk(inputs))
         tuples = None
         if self.miner is not None:
             tuples = self.miner(embeddings, as_label_sets(labels))
@@ -100,10 +126,11 @@ class Learner:
         for optimizer in optimizers:
             optimizer.step()
 
-    def encode(self, features: Tensor) -> dict[str, Tensor]:
+    def encode(self, features: Tensor | Pictures) -> dict[str, Tensor]:
         """Encode with the head as it is served."""
-        with torch.no_grad():
-            return self.encoding(self._served()(self.trunk(features)))
+        with evaluating(self.trunk, self.head):
+            served = nn.Sequential(self.trunk, self._served())
+            return self.encoding(outputs_of(served, features, self.problem))
 
     def head_parameters(self) -> tuple[int, int]:
         """Count the numbers of the head while training and when served."""
@@ -126,6 +153,47 @@ def for_labels(problem: Problem, loss: nn.Module) -> nn.Module:
         return MultiLabelLoss(loss)
     except ValueError as error:
         raise Unsuited(str(error)) from error
+
+
+def new_trunk(problem: Problem) -> nn.Module:
+    """Make the trunk that a method trains: every method has its own."""
+    if problem.trunk is not None:
+        return copy.deepcopy(problem.trunk).train()
+    return nn.Sequential(nn.Linear(problem.in_features, problem.width), nn.ReLU())
+
+
+@contextmanager
+def evaluating(*modules: nn.Module) -> Iterator[None]:
+    """Put modules into evaluation mode, and back into the mode that each one had."""
+    before = [module.training for module in modules]
+    for module in modules:
+        module.eval()
+    try:
+        yield
+    finally:
+        for module, training in zip(modules, before, strict=True):
+            module.train(training)
+
+
+def one_epoch(
+    source: Tensor | Feed, order: list[Tensor], device: str
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the batches of an epoch and their row numbers, both on the device."""
+    rows = torch.cat(order).to(device).split([len(some) for some in order])
+    if isinstance(source, Tensor):
+        yield from ((source[some], some) for some in rows)
+        return
+    for images, some in zip(source.epoch(order), rows, strict=True):
+        yield images.to(device, non_blocking=True), some
+
+
+def outputs_of(network: nn.Module, items: Tensor | Pictures, problem: Problem) -> Tensor:
+    """Run a network over all items, images in batches: outputs (N, K), on the CPU."""
+    inputs: Iterable[Tensor] = (
+        [items] if isinstance(items, Tensor) else items.in_order(problem.batch_size)
+    )
+    with torch.no_grad():
+        return torch.cat([network(some.to(problem.device)).cpu() for some in inputs])
 
 
 def batches(count: int, size: int) -> list[Tensor]:

@@ -2,18 +2,20 @@
 
 import hashlib
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .registry import Registry
+from .seeding import seeded
 from .vision import Transform, torchvision
 
 RANDOM = "random"
+MLP = "mlp"  # one layer on features: made by `training`, and no trunk for images
 _IMAGENET = Transform(resize=256, crop=224)
 _SMALL = Transform(resize=32, crop=32)
 
@@ -46,17 +48,25 @@ class Trunk:
     weights: str
     checksum: str | None
 
+    @property
+    def width(self) -> int:
+        """The number of features."""
+        crop = self.transform.crop
+        with torch.no_grad():
+            return self.network(torch.zeros(1, 3, crop, crop)).shape[1]
+
 
 TRUNKS: Registry[TrunkEntry] = Registry("trunk")
 
 
-def load_trunk(name: str, weights: str | None = None) -> Trunk:
+def load_trunk(name: str, weights: str | None = None, seed: int = 0) -> Trunk:
     """Make a trunk.
 
     Args:
         name: see `TRUNKS`.
         weights: a file with a state dictionary, "random" (for tests), or None for the file
             that torchvision keeps in its cache. Nothing is downloaded.
+        seed: of random weights.
 
     Raises:
         ValueError: unknown trunk, or weights that are missing or do not fit.
@@ -64,10 +74,12 @@ def load_trunk(name: str, weights: str | None = None) -> Trunk:
     entry = TRUNKS[name]
     if not entry.learned:
         if weights is not None:
-            raise ValueError(f"trunk {name} has no weights; leave --weights out")
+            raise ValueError(
+                f"trunk {name} has no weights; leave --weights (weights: in a suite) out"
+            )
         return Trunk(entry.cut(entry.make()).eval(), entry.transform, "none", None)
-    torch.manual_seed(0)  # random weights are the same ones every time
-    network, checksum = entry.make(), None
+    with seeded(seed):
+        network, checksum = entry.make(), None
     if weights != RANDOM:
         path = _cached(name, entry) if weights is None else Path(weights)
         _load_weights(network, name, path)
@@ -76,18 +88,31 @@ def load_trunk(name: str, weights: str | None = None) -> Trunk:
     return Trunk(entry.cut(network).eval(), entry.transform, weights, checksum)
 
 
+def features_of(trunk: Trunk, batches: Iterable[Tensor], device: str) -> Tensor:
+    """Run a trunk as it is over batches of images: (N, width), on the CPU."""
+    network = trunk.network.to(device)
+    with torch.no_grad():
+        return torch.cat([network(images.to(device)).cpu() for images in batches]).float()
+
+
+def default_lr_factor(name: str, weights: str | None) -> float:
+    """Train a trunk that has learned already a tenth as fast as its head."""
+    return 0.1 if TRUNKS[name].learned and weights != RANDOM else 1.0
+
+
 def _cached(name: str, entry: TrunkEntry) -> Path:
     if entry.weights is None:
         raise ValueError(
             f"there are no published weights of trunk {name}; name a file by --weights "
-            "FILE, or say --weights random for untrained ones"
+            "FILE (weights: FILE in a suite), or say random for untrained ones"
         )
     url = torchvision().models.get_weight(entry.weights).url
     path = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
     if not path.is_file():
         raise ValueError(
             f"weights of trunk {name} are missing, and nothing is downloaded: put {url} "
-            f"at {path}, or name a file by --weights FILE (random for untrained ones)"
+            f"at {path}, or name a file by --weights FILE (weights: FILE in a suite), or "
+            "say random for untrained ones"
         )
     return path
 

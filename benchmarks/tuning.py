@@ -19,8 +19,9 @@ from .suites import Entry, QualitySuite, Tuning
 Settings = dict[str, Any]
 CRITERION = (
     "tie-aware mAP@all (NDCG@all if items have several labels) of validation queries, "
-    "mean over the tuning seeds and all code lengths, for which one setting is chosen; no "
-    "test query, and no image that is one with any seed of a report, is in these splits"
+    "mean over the tuning seeds and the code lengths that have scores; one setting is "
+    "chosen for all lengths; no test query, and no image that is one with any seed of a "
+    "report, is in these splits"
 )
 
 
@@ -68,7 +69,7 @@ def plan(suite: QualitySuite) -> list[Spec]:
         spec
         for entry in suite.entries
         for settings in trials(suite, entry)
-        for bits in suite.bits
+        for bits in tuning_of(suite).bits
         for spec in specs_of(suite, entry, settings, bits)
     ]
 
@@ -116,7 +117,7 @@ def choose(suite: QualitySuite, entry: Entry, store: Store) -> dict[str, Any]:
             settings,
             {
                 bits: score(specs_of(suite, entry, settings, bits), store)
-                for bits in suite.bits
+                for bits in tuning_of(suite).bits
             },
         )
         for settings in trials(suite, entry)
@@ -139,7 +140,7 @@ def choose(suite: QualitySuite, entry: Entry, store: Store) -> dict[str, Any]:
 
 def _refusal(suite: QualitySuite, entry: Entry, store: Store) -> str | None:
     defaults = trials(suite, entry)[0]
-    record = store.load(specs_of(suite, entry, defaults, suite.bits[0])[0])
+    record = store.load(specs_of(suite, entry, defaults, tuning_of(suite).bits[0])[0])
     return None if record is None else record.get("refused")
 
 
@@ -166,6 +167,7 @@ def tuned_file(
         "recipe": suite.recipe,
         "seeds": list(tuning_of(suite).seeds),
         "trials": tuning_of(suite).trials,
+        "bits": list(tuning_of(suite).bits),
         "methods": {e.name: together[e.name] for e in suite.entries if e.name in together},
     }
     which = f" --dataset {suite.dataset}" if suite.one_of_several else ""

@@ -2,7 +2,10 @@
 
 import importlib
 import importlib.util
-from dataclasses import asdict, dataclass
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -11,11 +14,15 @@ import torch
 from torch import Tensor
 
 from .datasets import ImageFiles
+from .seeding import seeded
 
 _OPERATORS = (
     "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
     "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
 )
+# A process that is started afresh imports for seconds; elsewhere than on Linux it has to.
+_START = "fork" if sys.platform == "linux" else None
+_LEAST_AREA = 0.5  # of an image that a random cut keeps
 _declared: list[torch.library.Library] = []  # operators live as long as their library
 
 
@@ -69,20 +76,32 @@ class Images(torch.utils.data.Dataset[Tensor]):
 
     def __init__(self, files: ImageFiles, transform: Transform) -> None:
         self.files = files
+        self.transform = transform
+
+    @cached_property  # made where it is used: a loading process imports it for itself
+    def apply(self) -> Callable[[Any], Tensor]:
         transforms = torchvision().transforms
-        self.apply = transforms.Compose(
+        return transforms.Compose(
             [
-                transforms.Resize(transform.resize, antialias=True),
-                transforms.CenterCrop(transform.crop),
+                *self._cuts(transforms),
                 transforms.ToTensor(),
-                transforms.Normalize(transform.mean, transform.std),
+                transforms.Normalize(self.transform.mean, self.transform.std),
             ]
         )
+
+    def _cuts(self, transforms: ModuleType) -> list[Any]:
+        return [
+            transforms.Resize(self.transform.resize, antialias=True),
+            transforms.CenterCrop(self.transform.crop),
+        ]
 
     def __len__(self) -> int:
         return len(self.files)
 
-    def __getitem__(self, index: int) -> Tensor:
+    def __getitem__(self, index: Any) -> Tensor:
+        return self._read(index)
+
+    def _read(self, index: int) -> Tensor:
         from PIL import Image
 
         path = self.files.root / self.files.names[index]
@@ -93,9 +112,87 @@ class Images(torch.utils.data.Dataset[Tensor]):
             raise ValueError(f"{path} cannot be read as an image: {error}") from error
 
 
-def batches_of(
-    files: ImageFiles, transform: Transform, size: int, processes: int = 1
-) -> "torch.utils.data.DataLoader[Tensor]":
-    """Load images in order, in batches; with several processes beside this one."""
-    workers = 0 if processes <= 1 else processes
-    return torch.utils.data.DataLoader(Images(files, transform), size, num_workers=workers)
+class AugmentedImages(Images):
+    """Random cuts, mirrored or not; an item is asked for as (position, seed)."""
+
+    def _cuts(self, transforms: ModuleType) -> list[Any]:
+        return [
+            transforms.RandomResizedCrop(
+                self.transform.crop, scale=(_LEAST_AREA, 1.0), antialias=True
+            ),
+            transforms.RandomHorizontalFlip(),
+        ]
+
+    def __getitem__(self, index: Any) -> Tensor:
+        position, seed = index
+        with seeded(seed):
+            return self._read(position)
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Image files that are counted, and picked by ids, like the rows of a tensor.
+
+    Args:
+        files: where they lie.
+        transform: which a trunk expects.
+        augment: training images are cut and mirrored at random.
+        loaders: processes that load; 0 for this one. What they load does not depend on it.
+        pin: load into memory that a CUDA device can copy from while it computes.
+    """
+
+    files: ImageFiles
+    transform: Transform
+    augment: bool = False
+    loaders: int = 0
+    pin: bool = False
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, ids: Tensor | slice) -> "Pictures":
+        positions = torch.arange(len(self))[ids].tolist()
+        names = tuple(self.files.names[position] for position in positions)
+        return replace(self, files=ImageFiles(self.files.root, names))
+
+    def in_order(self, size: int) -> Iterable[Tensor]:
+        """Load all images as they come, in batches, for evaluation."""
+        rows = [rows.tolist() for rows in torch.arange(len(self)).split(size)]
+        return self.loader(Images(self.files, self.transform), rows, False)
+
+    def loader(
+        self, images: Images, batches: Sequence[list[Any]], again: bool
+    ) -> "torch.utils.data.DataLoader[Tensor]":
+        """Make what loads batches; `again` keeps its processes from epoch to epoch."""
+        return torch.utils.data.DataLoader(
+            images,
+            batch_sampler=batches,
+            num_workers=self.loaders,
+            pin_memory=self.pin,
+            persistent_workers=again and self.loaders > 0,
+            multiprocessing_context=_START if self.loaders else None,
+        )
+
+
+class Feed:
+    """Loads batches of images for training, epoch after epoch with the same processes."""
+
+    def __init__(self, pictures: Pictures) -> None:
+        self.augment = pictures.augment
+        kind = AugmentedImages if self.augment else Images
+        self._asked: list[list[Any]] = []  # what the loader goes through, epoch by epoch
+        self._loader = pictures.loader(
+            kind(pictures.files, pictures.transform), self._asked, True
+        )
+
+    def epoch(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
+        """Load batches of positions."""
+        asked: list[list[Any]] = [rows.tolist() for rows in batches]
+        if self.augment:
+            # A seed an image: the number of processes and their order decide about nothing.
+            asked = [
+                list(zip(rows, torch.randint(2**31, (len(rows),)).tolist(), strict=True))
+                for rows in asked
+            ]
+        self._asked[:] = asked
+        yield from self._loader

@@ -87,7 +87,7 @@ def merge_cost(codes: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
               For two items at which both bits agree (up to s), θ falls by ½ x, with
               x = b_k b_kᵀ; where both disagree, by x; otherwise not at all. As x is -1 or
               +1, each of the three has a closed form, and all pairs of bits cost one
-              (K, B²) x (B², K) product.
+              (K, B² / 2) x (B² / 2, K) product.
 
     Args:
         codes: -1 and +1.
@@ -112,9 +112,10 @@ def merge_cost(codes: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         s = torch.where(covariance < 0, -1.0, 1.0)
         own_agree, own_apart = codes.T @ agree_x @ codes, codes.T @ apart_x @ codes
         linear = s * (codes.T @ ((agree - apart).sum(1, keepdim=True) * codes))
-        x = (codes[:, None, :] * codes[None, :, :]).flatten(0, 1)  # (B², K)
         both = agree + apart
-        quartic = x.T @ (both.flatten()[:, None] * x)
+        i, j = torch.triu_indices(len(codes), len(codes), 1, device=codes.device)
+        x = codes[i] * codes[j]  # of each pair once
+        quartic = 2 * x.T @ (both[i, j][:, None] * x)
         cost = both.sum() + 2 * linear + quartic
         cost = cost + _diagonals(own_agree) + 2 * s * own_agree
         cost = cost + _diagonals(own_apart) - 2 * s * own_apart

@@ -1,47 +1,123 @@
 """Hashing heads of this package: direct to K bits, or merged down from a longer code."""
 
-from pytorch_metric_learning.losses import SupConLoss
+from functools import partial
+from typing import Any
+
+import torch
 from torch import nn
 
 from pml_nmlayer.hooks import ProgressiveMerging
 from pml_nmlayer.layers import ProgressiveHead
-from pml_nmlayer.losses import DPSHLoss, NMLoss
+from pml_nmlayer.layers.nm_layer import MemberGradient
+from pml_nmlayer.layers.progressive_head import Activation, Longer, MergeAt
+from pml_nmlayer.losses import NMLoss
 
-from ..interface import Method, Problem, method
-from ..search import Choice
-from ..training import HIDDEN, Learner, for_labels
-from .metric_learning import LR, TEMPERATURE
+from ..interface import Method, Problem, add_method
+from .hash_learner import HashLearner
+from .loss_table import Loss, parts
+from .own_losses import OWN
+from .pml_losses import PML
+from .scorers import STATIC, scorer_of
 
-QUANTIZATION = Choice(0.0, 0.01, 0.03, 0.1)
 # Where chains begin. On validation splits of other seeds SupCon gained nothing from 96 bits
 # and DPSH lost: θ grows with the length, and with it what a step does to θ.
 LONGEST = 48
+# Options of all methods with merges; see `merged`.
+MERGING: dict[str, Any] = {
+    "scorer": "correlation",
+    "weighting": None,
+    "longest": LONGEST,
+    "max_group": None,
+    "merge": "linear",
+    "gradient": "full",
+    "active": 0.6,
+    "longer": "drop",
+    "trace": False,
+}
 
 
-def direct(problem: Problem, loss: nn.Module, lr: float) -> Method:
-    """Train a head that has its final width from the start."""
-    head = ProgressiveHead(HIDDEN, bits=(problem.bits,))
-    return Learner(problem, head, for_labels(problem, loss), lr)
+def direct(loss: Loss, problem: Problem, tanh: bool, **options: Any) -> Method:
+    """Train a head that has its final width from the start.
+
+    Args:
+        loss: of the table.
+        problem: with the wanted width.
+        tanh: whether the head ends in tanh.
+        options: of the loss.
+    """
+    own = parts(loss, problem, problem.bits, options)
+    activation: Activation = "tanh" if tanh else None
+    head = ProgressiveHead(problem.width, bits=(problem.bits,), activation=activation)
+    return HashLearner(problem, head, **own)
 
 
 def merged(
-    problem: Problem, loss: nn.Module, lr: float, scorer: str, longest: int
+    loss: Loss,
+    problem: Problem,
+    tanh: bool,
+    scorer: str,
+    weighting: str | None,
+    longest: int,
+    max_group: int | None,
+    merge: MergeAt,
+    gradient: MemberGradient,
+    active: float,
+    longer: Longer,
+    trace: bool,
+    **options: Any,
 ) -> Method:
     """Train a head that is halved until it has the wanted width.
 
     Args:
-        problem: with the wanted width K.
         loss: the base loss.
-        lr: learning rate.
-        scorer: by name.
+        problem: with the wanted width K.
+        tanh: whether the head ends in tanh.
+        scorer: by name; "static" merges neighbours, all the way before the first step.
+        weighting: of the scorer; None for its own default.
         longest: see `chain`.
+        max_group: see `ProgressiveHead`, as of `merge` and `gradient`.
+        merge: before or after the activation.
+        gradient: of the members of a group.
+        active: share of the epochs up to the last merge.
+        longer: what becomes of longer codes, see `ProgressiveHead`; what is kept is
+            encoded with at the end, see `HashLearner`.
+        trace: see `HashLearner`.
+        options: of the loss.
     """
+    if scorer == STATIC and (max_group is not None or trace):
+        raise ValueError(
+            "scorer static has groups of its own from the start, and no merge to trace: "
+            f"leave max_group={max_group} and trace={trace} out"
+        )
     bits = chain(problem.bits, longest)
-    head = ProgressiveHead(HIDDEN, bits=bits, scorer=scorer)
-    merges = len(bits) - 1
-    schedule = ProgressiveMerging(head, epochs_per_stage=epochs_per_stage(problem, merges))
-    observed = NMLoss(for_labels(problem, loss), head)
-    return Learner(problem, head, observed, lr, after_epoch=schedule.step)
+    own = parts(loss, problem, bits[0], options)
+    head = ProgressiveHead(
+        problem.width,
+        bits=bits,
+        activation="tanh" if tanh else None,
+        scorer=scorer_of(scorer, weighting),
+        merge=merge,
+        max_group=max_group,
+        gradient=gradient,
+        longer=longer,
+        lift=loss.per_class,
+    )
+    own["loss"] = NMLoss(own["loss"], head)
+    if scorer == STATIC:
+        merge_at_once(head)
+        return HashLearner(problem, head, **own)
+    learner = HashLearner(problem, head, trace=trace, **own)
+    stage = epochs_per_stage(problem, len(bits) - 1, active)
+    schedule = ProgressiveMerging(head, epochs_per_stage=stage, on_change=learner.keep)
+    learner.after_epoch = schedule.step
+    return learner
+
+
+def merge_at_once(head: ProgressiveHead) -> None:
+    """Merge to the end. A layer does not merge unless it has seen something: one item."""
+    while not head.finished:
+        head.observe(torch.ones(1, head.all_bits[0] if head.lift else head.bits))
+        head.merge_next()
 
 
 def chain(bits: int, longest: int) -> tuple[int, ...]:
@@ -50,42 +126,58 @@ def chain(bits: int, longest: int) -> tuple[int, ...]:
     return tuple(bits * 2**i for i in range(doublings, -1, -1))
 
 
-def epochs_per_stage(problem: Problem, merges: int) -> int:
-    """Share 60 % of the epochs among the active stages; 40 % follow the last merge."""
-    length = max(round(0.6 * problem.epochs / merges), 1)
+def epochs_per_stage(problem: Problem, merges: int, active: float = 0.6) -> int:
+    """Share a part of the epochs among the active stages; what is left comes after them."""
+    length = max(round(active * problem.epochs / merges), 1)
     if merges * length > problem.epochs:
         raise ValueError(f"{problem.epochs} epochs are too few for {merges} merges")
     return length
 
 
-@method("dpsh", "DPSH direct", lr=LR, quantization_weight=QUANTIZATION)
-def dpsh(problem: Problem, lr: float = 1e-3, quantization_weight: float = 0.1) -> Method:
-    return direct(problem, DPSHLoss(quantization_weight=quantization_weight), lr)
+def wide(loss: Loss, problem: Problem, longest: int, **options: Any) -> Method:
+    """Control: a head of two layers with as many numbers as `merged` has at its longest.
+
+    Args:
+        loss: of the table.
+        problem: with the wanted width.
+        longest: of the chain to compare with.
+        options: of the loss.
+    """
+    own = parts(loss, problem, problem.bits, options)
+    numbers = chain(problem.bits, longest)[0] * (problem.width + 1)
+    hidden = (numbers - problem.bits) // (problem.width + 1 + problem.bits)
+    head = nn.Sequential(
+        nn.Linear(problem.width, hidden),
+        nn.ReLU(),
+        nn.Linear(hidden, problem.bits),
+        nn.Tanh(),
+    )
+    return HashLearner(problem, head, **own)
 
 
-@method("dpsh_nm", "DPSH + NMLayer", lr=LR, quantization_weight=QUANTIZATION)
-def dpsh_nm(
-    problem: Problem,
-    lr: float = 1e-3,
-    quantization_weight: float = 0.1,
-    scorer: str = "correlation",
-    longest: int = LONGEST,
-) -> Method:
-    loss = DPSHLoss(quantization_weight=quantization_weight)
-    return merged(problem, loss, lr, scorer, longest)
+def _register() -> None:
+    supcon = PML["supcon"]
+    add_method(
+        "supcon_tanh",
+        "SupCon direct (tanh head)",
+        partial(direct, supcon, tanh=True),
+        supcon.defaults,
+        supcon.space,
+    )
+    add_method(
+        "supcon_wide",
+        "SupCon, two layers",
+        partial(wide, supcon),
+        {**supcon.defaults, "longest": LONGEST},
+        supcon.space,
+    )
+    for name, loss in OWN.items():
+        factory = partial(direct, loss, tanh=loss.tanh)
+        add_method(name, f"{loss.label} direct", factory, loss.defaults, loss.space)
+    for name, loss in {**OWN, **PML}.items():
+        factory = partial(merged, loss, tanh=loss.tanh)
+        defaults = {**loss.defaults, **MERGING}
+        add_method(f"{name}_nm", f"{loss.label} + NMLayer", factory, defaults, loss.space)
 
 
-@method("supcon_tanh", "SupCon direct (tanh head)", lr=LR, temperature=TEMPERATURE)
-def supcon_tanh(problem: Problem, lr: float = 1e-3, temperature: float = 0.1) -> Method:
-    return direct(problem, SupConLoss(temperature=temperature), lr)
-
-
-@method("supcon_nm", "SupCon + NMLayer", lr=LR, temperature=TEMPERATURE)
-def supcon_nm(
-    problem: Problem,
-    lr: float = 1e-3,
-    temperature: float = 0.1,
-    scorer: str = "correlation",
-    longest: int = LONGEST,
-) -> Method:
-    return merged(problem, SupConLoss(temperature=temperature), lr, scorer, longest)
+_register()

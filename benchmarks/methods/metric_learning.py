@@ -1,84 +1,121 @@
-"""Losses of pytorch-metric-learning; the code is the sign of an ordinary embedding."""
+"""Losses of pytorch-metric-learning on ordinary embeddings, and ways from them to bits."""
 
+from functools import partial
 from typing import Any
 
-from pytorch_metric_learning.losses import (
-    ContrastiveLoss,
-    MultiSimilarityLoss,
-    ProxyAnchorLoss,
-    SupConLoss,
-    TripletMarginLoss,
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from pml_nmlayer.regularizers import (
+    BitDecorrelationRegularizer,
+    QuantizationRegularizer,
+    WeightedSumRegularizer,
 )
-from pytorch_metric_learning.miners import BatchEasyHardMiner
-from torch import nn
 
-from ..interface import Method, Problem, method
-from ..search import Choice, LogUniform
-from ..training import HIDDEN, Learner, for_labels, sign_and_float
+from ..interface import Method, Problem, add_method
+from ..search import Choice
+from ..training import Learner, evaluating, outputs_of, sign_and_float
+from ..vision import Pictures
+from . import quantizers
+from .loss_table import Loss, parts
+from .pml_losses import PML
+from .quantizers import Quantizer
 
-LR = LogUniform(1e-3, 4e-2)
-SIGN_AND_FLOAT = ("sign", "float")
-TEMPERATURE = Choice(0.1, 0.2, 0.5, 1.0)
+WIDTH = 128  # of the embeddings that are quantized afterwards
+ITQ_ITERATIONS = 50
+WEIGHT = Choice(0.01, 0.1, 1.0)
 
 
-def sign_of(problem: Problem, loss: nn.Module, lr: float, **more: Any) -> Method:
+def sign_of(loss: Loss, problem: Problem, **options: Any) -> Method:
     """Train a linear head without activation, as PML users do."""
-    loss = for_labels(problem, loss)
-    head = nn.Linear(HIDDEN, problem.bits)
-    return Learner(problem, head, loss, lr, encoding=sign_and_float, **more)
+    own = parts(loss, problem, problem.bits, options)
+    head = nn.Linear(problem.width, problem.bits)
+    return Learner(problem, head, encoding=sign_and_float, **own)
 
 
-@method(
-    "contrastive", "Contrastive", SIGN_AND_FLOAT, lr=LR, neg_margin=Choice(0.5, 1.0, 1.5)
-)
-def contrastive(problem: Problem, lr: float = 1e-3, neg_margin: float = 1.0) -> Method:
-    return sign_of(problem, ContrastiveLoss(neg_margin=neg_margin), lr)
-
-
-@method(
-    "triplet",
-    "TripletMargin",
-    SIGN_AND_FLOAT,
-    lr=LR,
-    margin=Choice(0.05, 0.1, 0.2, 0.5),
-    negatives=Choice("hard", "semihard"),
-)
-def triplet(
-    problem: Problem, lr: float = 1e-3, margin: float = 0.2, negatives: str = "semihard"
+def regularized(
+    loss: Loss, problem: Problem, regularizer_weight: float, **options: Any
 ) -> Method:
-    miner = BatchEasyHardMiner(pos_strategy="hard", neg_strategy=negatives)
-    return sign_of(problem, TripletMarginLoss(margin=margin), lr, miner=miner)
+    """Pull the outputs of the same head to ±1, and its bits apart."""
+    terms = [QuantizationRegularizer(), BitDecorrelationRegularizer()]
+    more = {
+        "embedding_regularizer": WeightedSumRegularizer(terms),
+        "embedding_reg_weight": regularizer_weight,
+    }
+    own = parts(loss, problem, problem.bits, options, **more)
+    head = nn.Linear(problem.width, problem.bits)
+    return Learner(problem, head, encoding=_sign, **own)
 
 
-@method(
-    "multi_similarity",
-    "MultiSimilarity",
-    SIGN_AND_FLOAT,
-    lr=LR,
-    beta=Choice(10, 25, 50),
-    base=Choice(0.0, 0.25, 0.5, 0.75),
-)
-def multi_similarity(
-    problem: Problem, lr: float = 1e-3, beta: float = 50, base: float = 0.5
-) -> Method:
-    return sign_of(problem, MultiSimilarityLoss(beta=beta, base=base), lr)
+def _sign(outputs: Tensor) -> dict[str, Tensor]:
+    return {"sign": sign_and_float(outputs)["sign"]}
 
 
-@method("supcon", "SupCon", SIGN_AND_FLOAT, lr=LR, temperature=TEMPERATURE)
-def supcon(problem: Problem, lr: float = 1e-3, temperature: float = 0.1) -> Method:
-    return sign_of(problem, SupConLoss(temperature=temperature), lr)
+class PostLearner(Learner):
+    """An embedding whose directions are quantized in some ways once it is trained."""
+
+    def __init__(
+        self, ways: dict[str, Quantizer], problem: Problem, head: nn.Module, **parts: Any
+    ) -> None:
+        super().__init__(problem, head, encoding=self._quantized, **parts)
+        self.ways = ways
+
+    def fit(self, features: Tensor | Pictures, labels: Tensor) -> None:
+        super().fit(features, labels)
+        with evaluating(self.trunk, self.head):
+            network = nn.Sequential(self.trunk, self.head)
+            vectors = normalize(outputs_of(network, features, self.problem))
+        for quantizer in self.ways.values():
+            quantizer.train(vectors)
+
+    def _quantized(self, outputs: Tensor) -> dict[str, Tensor]:
+        vectors = normalize(outputs)
+        return {name: each.codes(vectors) for name, each in self.ways.items()}
+
+    def head_parameters(self) -> tuple[int, int]:
+        """Count the head and the first of its quantizers."""
+        first, *_ = self.ways.values()
+        training, serving = super().head_parameters()
+        return training + first.numbers, serving + first.numbers
 
 
-@method(
-    "proxy_anchor",
-    "ProxyAnchor",
-    SIGN_AND_FLOAT,
-    lr=LR,
-    proxy_lr=LogUniform(1e-2, 1.0),
-    alpha=Choice(8, 16, 32),
-)
-def proxy_anchor(
-    problem: Problem, lr: float = 1e-3, proxy_lr: float = 1e-2, alpha: float = 32
-) -> Method:
-    loss = ProxyAnchorLoss(problem.num_classes, problem.bits, alpha=alpha)
-    return sign_of(problem, loss, lr, loss_lr=proxy_lr)
+def post(loss: Loss, problem: Problem, **options: Any) -> Method:
+    """Train an embedding of WIDTH dimensions, then find K bits for it."""
+    own = parts(loss, problem, WIDTH, options)
+    head = nn.Linear(problem.width, WIDTH)
+    ways = {
+        "itq": quantizers.itq(WIDTH, problem.bits, ITQ_ITERATIONS),
+        "pca": quantizers.pca_sign(WIDTH, problem.bits),
+        "lsh": quantizers.lsh(WIDTH, problem.bits),
+    }
+    return PostLearner(ways, problem, head, **own)
+
+
+for _name, _loss in PML.items():
+    add_method(
+        _name,
+        _loss.label,
+        partial(sign_of, _loss),
+        _loss.defaults,
+        _loss.space,
+        ("sign", "float"),
+    )
+for _name, _loss in PML.items():
+    # The weight takes the place of the loss' last option: as many are searched as before.
+    _kept = dict(list(_loss.space.items())[:2])
+    add_method(
+        f"{_name}_reg",
+        f"{_loss.label} + regularizers",
+        partial(regularized, _loss),
+        {**_loss.defaults, "regularizer_weight": 0.1},
+        {**_kept, "regularizer_weight": WEIGHT},
+        ("sign",),
+    )
+    add_method(
+        f"{_name}_post",
+        f"{_loss.label} ({WIDTH}-d)",
+        partial(post, _loss),
+        _loss.defaults,
+        _loss.space,
+        ("itq", "pca", "lsh"),
+    )

@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -86,3 +87,28 @@ def one_thread():
     yield
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(False)
+
+
+def _save_image(path, color, size=(48, 40), noise=0):
+    from PIL import Image
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.full((size[1], size[0], 3), color, np.int64)
+    pixels += np.random.default_rng(noise).integers(-20, 21, pixels.shape)
+    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path, quality=95)
+
+
+@pytest.fixture
+def colors(tmp_path):
+    """Red and blue pictures in lists; the first training image is in the database too."""
+    folder, lines = tmp_path / "colors", {"train": [], "test": [], "database": []}
+    for i in range(40):
+        red = i % 2
+        name = f"images/{i}.jpg"
+        _save_image(folder / name, (230, 20, 20) if red else (20, 20, 230), noise=i)
+        part = "test" if i % 10 > 7 else "train"
+        lines[part].append(f"{name} {red} {1 - red}")
+    lines["database"] = [*lines["train"][:1], *lines["train"][2:]]
+    for part, rows in lines.items():
+        (folder / f"{part}.txt").write_text("\n".join(rows))
+    return folder

@@ -44,6 +44,10 @@ def test_every_data_set_has_its_table(arguments, tmp_path, capsys):
     assert "note: 1 of the runs are of methods that do not suit" in printed.err
     text = (tmp_path / "out" / "s" / "table.md").read_text()
     several, single = text.split("## Suite `s`: features:sets/ids.npz:unseen")
+    single, both = single.split("## All data sets")
+    assert "2 blocks (data sets: 2, lengths: 1, seeds: 1)" in both
+    assert "Left out (1 of 2 blocks): sign(ProxyAnchor).\n" in both
+    assert "### Statistics" not in several + single  # one block each
     assert "NDCG@all, 6 bits" in several
     assert "NDCG" not in single
     (row,) = [r for r in several.splitlines() if r.startswith("| sign(ProxyAnchor)")][:1]

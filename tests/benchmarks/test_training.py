@@ -6,7 +6,8 @@ from torch import nn
 
 from benchmarks.interface import METHODS, MethodEntry, Problem
 from benchmarks.methods.hashing import chain, epochs_per_stage
-from benchmarks.quality import execute, make_spec, seed_everything
+from benchmarks.quality import execute, make_spec
+from benchmarks.seeding import seed_everything
 from benchmarks.suites import load_suite
 from benchmarks.training import HIDDEN, Learner, batches, decayed
 
@@ -95,7 +96,8 @@ def test_the_loop_calls_back_and_trains_what_it_should():
 
 def test_a_head_is_merged_to_its_end_within_the_epochs():
     problem = Problem(8, 4, bits=12, epochs=10, decay=0.4, batch_size=16)
-    method = METHODS["dpsh_nm"].factory(problem)
+    entry = METHODS["dpsh_nm"]
+    method = entry.factory(problem, **entry.defaults())
     assert method.head.all_bits == (48, 24, 12)
     method.fit(torch.rand(40, 8), torch.arange(40) % 4)
     assert method.head.finished

@@ -13,13 +13,13 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import quality, runner, trunks, vision
+from benchmarks import quality, runner, trunks
 from benchmarks.__main__ import main
 from benchmarks.datasets import DATA_ROOT, ImageFiles, load_collection, load_split
 from benchmarks.extract import extract
 from benchmarks.suites import load_suites
 from benchmarks.trunks import TRUNKS, load_trunk
-from benchmarks.vision import Images, Transform
+from benchmarks.vision import Images, Pictures, Transform
 from tests.benchmarks.conftest import ROOT
 from tests.benchmarks.test_cli import in_this_process
 
@@ -40,29 +40,6 @@ batch_size: 16
 timeout_s: 60
 methods: [supcon]
 """
-
-
-def save(path, color, size=(48, 40), noise=0):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.full((size[1], size[0], 3), color, np.int64)
-    pixels += np.random.default_rng(noise).integers(-20, 21, pixels.shape)
-    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path, quality=95)
-
-
-@pytest.fixture
-def colors(tmp_path):
-    """Red and blue pictures in lists; the first training image is in the database too."""
-    folder, lines = tmp_path / "colors", {"train": [], "test": [], "database": []}
-    for i in range(40):
-        red = i % 2
-        name = f"images/{i}.jpg"
-        save(folder / name, (230, 20, 20) if red else (20, 20, 230), noise=i)
-        part = "test" if i % 10 > 7 else "train"
-        lines[part].append(f"{name} {red} {1 - red}")
-    lines["database"] = [*lines["train"][:1], *lines["train"][2:]]
-    for part, rows in lines.items():
-        (folder / f"{part}.txt").write_text("\n".join(rows))
-    return folder
 
 
 @needs_vision
@@ -88,7 +65,7 @@ def test_from_a_list_of_images_to_retrieval(
     (tmp_path / "s.yml").write_text(SUITE)
     where = ["--suite", str(tmp_path / "s.yml"), "--out", str(tmp_path / "results")]
     assert main(["run", *where, *root, "--jobs", "1"]) == 0
-    assert "| sign(SupCon) | 1.000" in capsys.readouterr().out  # red is not blue
+    assert "| **1.000** (1)" in capsys.readouterr().out  # red is not blue
 
 
 @needs_vision
@@ -125,7 +102,8 @@ def test_real_images(tmp_path):
 def test_processes_that_load_keep_the_order(colors, tmp_path):
     files = load_collection("lists:colors", tmp_path).items
     one, two = (
-        torch.cat(list(vision.batches_of(files, Transform(8, 8), 6, n))) for n in (1, 2)
+        torch.cat(list(Pictures(files, Transform(8, 8), loaders=n).in_order(6)))
+        for n in (0, 2)
     )
     assert torch.equal(one, two)
 
@@ -207,7 +185,7 @@ def test_weights_from_the_cache_of_torchvision(tmp_path, monkeypatch):
     ("name", "weights", "message"),
     [
         ("resnet", None, "unknown trunk 'resnet'; known: pixels, small_cnn, alexnet"),
-        ("pixels", "random", "trunk pixels has no weights; leave --weights out"),
+        ("pixels", "random", "trunk pixels has no weights; leave --weights"),
         ("small_cnn", None, "no published weights of trunk small_cnn; name a file"),
         ("small_cnn", "no.pth", r"there is no file no\.pth with weights"),
         ("small_cnn", "text", "does not hold a state dictionary of the whole trunk"),

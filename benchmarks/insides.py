@@ -1,0 +1,73 @@
+"""Figures of what merging did to the bits of one run."""
+
+from collections.abc import Sequence
+
+from matplotlib.figure import Figure
+
+from . import figures
+from .captions import Picture, basis
+from .quality import spec_of
+from .report import Run
+from .results import Arrays, Store
+from .suites import QualitySuite, Row
+
+_NEEDED = ("importance_start", "importance_end", "correlation_1", "groups_1")
+
+
+def merging(
+    suite: QualitySuite, done: Sequence[Run], store: Store, rows: Sequence[Row]
+) -> list[Picture]:
+    """Draw what merging did to the bits of one run: of the best row that stored it."""
+    titles = {
+        "bit-importance": "Importance of bits before and after merging",
+        "redundancy": "Redundancy of bits before the first merge",
+    }
+    found = _find(suite, done, store, rows)
+    if found is None:
+        missing = "No stored run of a merged head holds diagnostics."
+        return [Picture(name, title, missing, None) for name, title in titles.items()]
+    run, arrays = found
+    about = f"{run.row.label}, {run.bits} bits at the end, seed {run.seed}. "
+    parts = zip(titles.items(), (_importance(arrays), _redundancy(arrays)), strict=True)
+    return [
+        Picture(name, title, text + about + basis(suite, done), figure)
+        for (name, title), (figure, text) in parts
+    ]
+
+
+def _find(
+    suite: QualitySuite, done: Sequence[Run], store: Store, rows: Sequence[Row]
+) -> tuple[Run, Arrays] | None:
+    """Look for the first run of the shortest codes, which saw the most merges."""
+    names = [f"diagnostic_{name}" for name in _NEEDED]
+    for row in rows:
+        for run in (run for run in done if (run.row, run.bits) == (row, min(suite.bits))):
+            spec = spec_of(suite, row.entry, run.bits, run.seed)
+            arrays = store.load_arrays(spec, names)
+            if len(arrays) == len(names):
+                return run, dict(zip(_NEEDED, arrays.values(), strict=True))
+    return None
+
+
+def _importance(arrays: Arrays) -> tuple[Figure, str]:
+    figure, all_axes = figures.panels(2)
+    start, end = arrays["importance_start"], arrays["importance_end"]
+    figures.bars(all_axes[0], start, f"before the first merge: {len(start)} bits")
+    figures.bars(all_axes[1], end, f"after training: {len(end)} bits")
+    all_axes[0].set_ylabel("importance")
+    text = (
+        "Drop-one importance of a bit: the mean loss of pairs of training items (a log "
+        "likelihood of Hamming distances) without it, less that with it. Near 0 the other "
+        "bits do its work. "
+    )
+    return figure, text
+
+
+def _redundancy(arrays: Arrays) -> tuple[Figure, str]:
+    figure, (axes,) = figures.panels(1, width=4.5)
+    figures.heat_map(figure, axes, arrays["correlation_1"], arrays["groups_1"])
+    text = (
+        "Absolute correlation of the bits that the first merge saw; a white frame holds "
+        "the bits that it made one. "
+    )
+    return figure, text

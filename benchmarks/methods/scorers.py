@@ -1,0 +1,42 @@
+"""Scorers by name, with a control that learns nothing."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from pml_nmlayer.redundancy import RedundancyGraph
+from pml_nmlayer.scorers import SCORERS, Scorer
+
+from ..registry import check_known
+
+STATIC = "static"
+
+
+class Static(Scorer):
+    """Control: neighbouring bits form groups of equal weights, whatever the graph says."""
+
+    def group(
+        self, graph: RedundancyGraph, out_bits: int, max_group: int
+    ) -> tuple[Tensor, Tensor]:
+        """Group bits 0, 1, ... in their order."""
+        groups = torch.arange(graph.bits) * out_bits // graph.bits
+        sizes = torch.bincount(groups, minlength=out_bits)
+        return groups, 1 / sizes[groups].float()
+
+
+def scorer_of(name: str, weighting: str | None) -> Scorer:
+    """Make a scorer of the package, or the static control.
+
+    Raises:
+        ValueError: an unknown name, or a weighting where the scorer has no choice.
+    """
+    known: dict[str, Callable[..., Scorer]] = {**SCORERS, STATIC: Static}
+    check_known("scorer", [name], known)
+    if weighting is None:
+        return known[name]()
+    if name in (STATIC, "prune"):
+        raise ValueError(
+            f"scorer {name} has weights of its own; leave weighting={weighting!r} out"
+        )
+    return known[name](weighting=weighting)

@@ -1,0 +1,139 @@
+"""summary.json: what a suite found, in one file that later results are compared with.
+
+Strict JSON; keys are strings, of lengths and seeds as well. The same results, from the same
+versions, give the same file.
+
+    format: 1
+    suite, kind ("quality" or "kernels"), command
+    origins: of the results, each once: {code, git, versions, cpu}
+    datasets (quality): by data set
+        recipe: what all methods share
+        tuning: {trials, seeds, source}, or null for the defaults of all methods
+        splits: by seed, protocols and checksums of the splits in use (one, if all is well)
+        rows: by name of the row
+            label, entry, method, encoding, settings
+            values: by metric, length and seed; null for a value that is none
+            missing: by length and seed, why there is no result
+    kernels (kernels): by name
+        spec: sizes; peer: what is used instead
+        ratio: {low, median, high} of ours / peer, quartiles over the repeats; lower is
+            faster; null without a result
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from .results import write_text
+from .shape import MapOf, Maybe, check_shape
+
+FORMAT = 1
+SUMMARY = "summary.json"
+Summary = dict[str, Any]
+_ROW = {
+    "label": str,
+    "entry": str,
+    "method": str,
+    "encoding": str,
+    "settings": dict,
+    "values": MapOf(MapOf(MapOf(Maybe(float)))),
+    "missing": MapOf(MapOf(str)),
+}
+_DATASET = {
+    "recipe": dict,
+    "tuning": Maybe(dict),
+    "splits": MapOf(list),
+    "rows": MapOf(_ROW),
+}
+_KERNEL = {
+    "spec": dict,
+    "peer": Maybe(str),
+    "ratio": Maybe({"low": float, "median": float, "high": float}),
+}
+_COMMON = {"format": int, "suite": str, "kind": str, "command": str, "origins": list}
+_SHAPES = {
+    "quality": {**_COMMON, "datasets": MapOf(_DATASET)},
+    "kernels": {**_COMMON, "kernels": MapOf(_KERNEL)},
+}
+
+
+def save_summary(path: Path, summary: Summary) -> None:
+    """Write a summary; no reader ever sees half of it."""
+    write_text(path, json.dumps(summary, indent=1, allow_nan=False) + "\n")
+
+
+def load_summary(path: Path) -> Summary:
+    """Read a summary.
+
+    Raises:
+        ValueError: there is none, or it is not understood in full.
+    """
+    try:
+        content = json.loads(path.read_text(), parse_constant=_refuse)
+    except OSError as error:
+        raise ValueError(
+            f"there is no summary {path} ({error.strerror}); `python -m benchmarks run` "
+            "writes one beside table.md"
+        ) from error
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON ({error})") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise ValueError(f'{path} is no summary of "format": {FORMAT}; write it again')
+    kind = content.get("kind")
+    if kind not in _SHAPES:
+        raise ValueError(f"{path}: kind must be quality or kernels, got {kind!r}")
+    check_shape(content, _SHAPES[kind], str(path))
+    return content
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON number")
+
+
+def narrow_summary(
+    summary: Summary,
+    datasets: Sequence[str] | None = None,
+    methods: Sequence[str] | None = None,
+    bits: Sequence[int] | None = None,
+    seeds: Sequence[int] | None = None,
+) -> Summary:
+    """Restrict a summary as a command restricts its suite; None is all there is."""
+    if summary["kind"] == "kernels":
+        return {**summary, "kernels": _chosen(summary["kernels"], methods)}
+    parts = _chosen(summary["datasets"], datasets)
+    return {
+        **summary,
+        "datasets": {
+            name: _narrowed(part, methods, bits, seeds) for name, part in parts.items()
+        },
+    }
+
+
+def _narrowed(
+    part: dict[str, Any],
+    methods: Sequence[str] | None,
+    bits: Sequence[int] | None,
+    seeds: Sequence[int] | None,
+) -> dict[str, Any]:
+    rows = {
+        name: {
+            **row,
+            "values": {m: _places(v, bits, seeds) for m, v in row["values"].items()},
+            "missing": _places(row["missing"], bits, seeds),
+        }
+        for name, row in part["rows"].items()
+        if methods is None or row["entry"] in methods
+    }
+    return {**part, "splits": _chosen(part["splits"], seeds), "rows": rows}
+
+
+def _places(
+    values: dict[str, Any], bits: Sequence[int] | None, seeds: Sequence[int] | None
+) -> dict[str, Any]:
+    return {length: _chosen(own, seeds) for length, own in _chosen(values, bits).items()}
+
+
+def _chosen(values: dict[str, Any], wanted: Sequence[object] | None) -> dict[str, Any]:
+    names = None if wanted is None else [str(each) for each in wanted]
+    return {name: v for name, v in values.items() if names is None or name in names}

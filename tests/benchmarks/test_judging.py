@@ -1,0 +1,81 @@
+"""Metrics are kept beside results, and computed again only when they have to be."""
+
+import os
+
+import numpy as np
+import pytest
+
+from benchmarks import judging
+from benchmarks.results import Store
+
+SPEC = {"suite": "s", "dataset": "d", "bits": 8, "seed": 0}
+LABELS = {"query_labels": np.array([0, 1]), "database_labels": np.array([0, 1, 1])}
+
+
+def arrays(second):
+    """The first query is item 0 itself; the second one is as far from all as it says."""
+    return {
+        **LABELS,
+        "query_code": np.array([[0], [second]], np.uint8),
+        "database_code": np.array([[0], [255], [255]], np.uint8),
+    }
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    seen = []
+    judge = judging.judge
+    monkeypatch.setattr(
+        judging, "judge", lambda *args: seen.append(args[1]) or judge(*args)
+    )
+    return seen
+
+
+def test_known_metrics_are_not_computed_again(tmp_path, calls):
+    store = Store(tmp_path)
+    assert judging.judged(store, SPEC) == {}  # no result, no metrics
+    store.save(SPEC, {}, arrays(255))
+    values = judging.judged(store, SPEC)
+    assert values["code"]["map"] == 1
+    assert judging.judged(store, SPEC) == values
+    assert calls == [8]
+
+
+def test_a_new_result_is_judged_anew(tmp_path, calls):
+    store = Store(tmp_path)
+    store.save(SPEC, {}, arrays(255))
+    judging.judged(store, SPEC)
+    store.save(SPEC, {}, arrays(0))  # now its own class is the furthest
+    values = judging.judged(store, SPEC)
+    assert calls == [8, 8]
+    expected = (1 + (1 / 2 + 2 / 3) / 2) / 2
+    np.testing.assert_allclose(values["code"]["map"], expected)
+
+
+@pytest.mark.parametrize("change", ["rules", "time", "damage"])
+def test_other_rules_or_a_damaged_file_count_as_unknown(
+    tmp_path, calls, monkeypatch, change
+):
+    store = Store(tmp_path)
+    store.save(SPEC, {}, arrays(255))
+    before = judging.judged(store, SPEC)
+    if change == "rules":
+        monkeypatch.setattr(judging, "_rules", lambda: "others")
+    elif change == "time":
+        os.utime(store.path(SPEC).with_suffix(".npz"), (1, 1))
+    else:
+        store.path(SPEC).with_suffix(".metrics").write_text('{"of": ')
+    assert judging.judged(store, SPEC) == before
+    assert calls == [8, 8]
+
+
+def test_several_runs_keep_their_order(tmp_path, calls):
+    store = Store(tmp_path)
+    specs = [{**SPEC, "seed": seed} for seed in range(3)]
+    store.save(specs[0], {}, arrays(255))
+    store.save(specs[2], {}, arrays(0))
+    judging.judged(store, specs[2])
+    found = judging.judged_all(store, specs, processes=0)
+    assert [each.get("code", {}).get("map") for each in found][:2] == [1, None]
+    assert found[2] == judging.judged(store, specs[2])
+    assert len(calls) == 2

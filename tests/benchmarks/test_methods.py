@@ -1,0 +1,405 @@
+"""What methods promise beyond fitting and encoding: controls, diagnostics, budgets."""
+
+from dataclasses import replace
+
+import faiss
+import numpy as np
+import pytest
+import torch
+import yaml
+from torch.nn.functional import normalize
+
+from benchmarks import metrics, report, tuning
+from benchmarks.interface import METHODS, Problem, Unsuited
+from benchmarks.methods import few_anchors
+from benchmarks.methods.classifier import codewords
+from benchmarks.methods.few_anchors import FewAnchors
+from benchmarks.methods.hash_learner import mean_abs_correlation
+from benchmarks.methods.own_losses import OWN
+from benchmarks.methods.pml_losses import PML
+from benchmarks.methods.scorers import scorer_of
+from benchmarks.methods.square_batches import square_batches
+from benchmarks.quality import execute, make_spec
+from benchmarks.seeding import seed_everything
+from benchmarks.suites import Tuned, load_suite, load_suites
+
+PROBLEM = Problem(in_features=8, num_classes=4, bits=6, epochs=3, decay=0.4, batch_size=16)
+FEATURES = torch.randn(40, 8, generator=torch.Generator().manual_seed(0))
+LABELS = torch.arange(40) % 4
+# These look at class ids, or keep a vector of their own for each class.
+ONE_CLASS = {"nca", "fastap", "smoothap", "proxy_anchor", "proxy_nca"}
+ONE_CLASS |= {"arcface", "cosface", "softtriple"}
+
+
+@pytest.fixture(autouse=True)
+def _deterministic(one_thread):
+    seed_everything(0)
+
+
+def trained(name, problem=PROBLEM, **options):
+    seed_everything(0)
+    method = METHODS[name].factory(problem, **METHODS[name].settings(options))
+    method.fit(FEATURES, LABELS)
+    return method
+
+
+def test_every_loss_has_its_methods():
+    for name in OWN:
+        assert {name, f"{name}_nm"} <= set(METHODS)
+    for name in PML:
+        assert {name, f"{name}_reg", f"{name}_post", f"{name}_nm"} <= set(METHODS)
+    for name in METHODS:
+        assert len(set(METHODS[name].space) - {"lr"}) <= 2, name
+
+
+@pytest.mark.parametrize("name", list(METHODS))
+def test_several_labels_an_item_work_or_do_not_suit(name):
+    problem = replace(PROBLEM, num_classes=5, epochs=1, multi_label=True)
+    rows = (torch.rand(40, 5) < 0.4).long()
+    entry = METHODS[name]
+    short = {"longest": 12} if "longest" in entry.defaults() else {}
+    if name.removesuffix("_reg").removesuffix("_post").removesuffix("_nm") in ONE_CLASS:
+        with pytest.raises(Unsuited, match="class"):
+            entry.factory(problem, **entry.settings(short))
+        return
+    method = entry.factory(problem, **entry.settings(short))
+    method.fit(FEATURES, rows)
+    codes = method.encode(FEATURES)[entry.encodings[0]]
+    assert codes.shape == (40, 6)
+    assert len(codes.unique(dim=0)) > 1
+
+
+def test_static_groups_are_there_from_the_start_and_stay():
+    entry = METHODS["supcon_nm"]
+    method = entry.factory(PROBLEM, **entry.settings({"scorer": "static", "longest": 24}))
+    neighbours = torch.zeros(6, 24)
+    for bit in range(24):
+        neighbours[bit // 4, bit] = 1 / 4
+    head = method.head
+    assert head.finished
+    assert torch.equal(head.merge_matrix(), neighbours)
+    assert [layer.gradient for layer in head.layers] == ["full", "full"]
+    before = head.linear.weight.clone()
+    method.fit(FEATURES, LABELS)
+    assert torch.equal(head.merge_matrix(), neighbours)
+    assert not torch.equal(head.linear.weight, before)
+    learned = trained("supcon_nm", longest=24)
+    assert method.head_parameters() == learned.head_parameters()
+    assert not torch.equal(learned.head.merge_matrix() != 0, neighbours != 0)
+
+
+@pytest.mark.parametrize("bits", [12, 24, 32, 48])
+@pytest.mark.parametrize("longest", [48, 96])
+def test_two_layers_have_as_many_numbers_as_the_longest_code(bits, longest):
+    problem = replace(PROBLEM, bits=bits)
+    wide, merged = (
+        METHODS[name].factory(problem, **METHODS[name].settings({"longest": longest}))
+        for name in ("supcon_wide", "supcon_nm")
+    )
+    mine, most = wide.head_parameters()[0], merged.head_parameters()[0]
+    assert 0.9 * most < mine <= most
+
+
+def test_scorers_by_name_and_weighting():
+    assert scorer_of("correlation", None).weighting == "importance"
+    assert scorer_of("correlation", "equal").weighting == "equal"
+    assert scorer_of("random", "importance").weighting == "importance"
+    for name in ("prune", "static"):
+        with pytest.raises(ValueError, match=f"scorer {name} has weights of its own"):
+            scorer_of(name, "equal")
+    with pytest.raises(ValueError, match="unknown scorer 'dropone'; known: correlation"):
+        scorer_of("dropone", None)
+    for option in ({"trace": True}, {"max_group": 4}):
+        with pytest.raises(ValueError, match="scorer static has groups of its own"):
+            trained("supcon_nm", scorer="static", **option)
+
+
+def test_options_of_merging_reach_the_head():
+    options = {"scorer": "drop_one", "weighting": "importance", "longest": 12}
+    more = {"max_group": 3, "merge": "tanh", "gradient": "weighted"}
+    head = trained("dpsh_nm", **options, **more).head
+    (layer,) = head.layers
+    assert head.all_bits == (12, 6)
+    assert head.merge == "tanh"
+    assert layer.max_group == 3
+    assert layer.gradient == "weighted"
+    assert repr(layer.scorer) == repr(scorer_of("drop_one", "importance"))
+    assert trained("csq_nm").head.lift
+    assert not trained("dpsh_nm").head.lift
+
+
+def test_a_class_is_its_codeword_and_several_labels_vote():
+    codebook = torch.tensor([[1.0, 1, 1], [1, -1, -1], [-1, -1, 1]])
+    scores = torch.tensor([[0.0, 3, 1], [9, -9, -9]])
+    found = codewords(scores, codebook, multi_label=False)["code"]
+    assert found.tolist() == [[1, -1, -1], [1, 1, 1]]
+    # Probabilities 1/2, 0.9526, 0.7311: sums 0.7215, -1.1837, 0.2785; then 1, 0, 0.
+    votes = codewords(scores, codebook, multi_label=True)["code"]
+    assert votes.tolist() == [[1, -1, 1], [1, 1, 1]]
+    codes = trained("classifier_codes").encode(FEATURES)["code"]
+    assert len(codes.unique(dim=0)) <= 4
+
+
+def test_quantized_embeddings_are_what_faiss_makes_of_directions():
+    method = trained("supcon_post")
+    found = method.encode(FEATURES)
+    with torch.no_grad():
+        vectors = normalize(method.head(method.trunk(FEATURES)))
+    (itq,), (rotation,) = method.ways["itq"].transforms, method.ways["lsh"].transforms[1:]
+    again = faiss.ITQTransform(128, 6, True)
+    again.itq.max_iter, again.itq.seed = 50, itq.itq.seed
+    again.train(vectors.numpy())
+    signs = np.where(again.apply(vectors.numpy()) >= 0, 1, -1)
+    np.testing.assert_array_equal(found["itq"], signs)
+
+    centred = (vectors - vectors.mean(0)).double()
+    axes = torch.linalg.svd(centred)[2][:6]
+    principal = (centred @ axes.T).sign()
+    flips = (found["pca"] * principal)[0]  # the direction of an axis is anyone's choice
+    assert torch.equal(found["pca"].double(), principal * flips)
+
+    directions = faiss.vector_to_array(rotation.A).reshape(6, 128)
+    expected = np.where(centred.numpy() @ directions.T >= 0, 1, -1)
+    np.testing.assert_array_equal(found["lsh"], expected)
+
+
+def test_regularizers_of_no_weight_change_nothing():
+    codes = [
+        trained(name, **options).encode(FEATURES)["sign"]
+        for name, options in (
+            ("contrastive", {}),
+            ("contrastive_reg", {"regularizer_weight": 0.0}),
+            ("contrastive_reg", {"regularizer_weight": 1.0}),
+        )
+    ]
+    assert torch.equal(codes[0], codes[1])
+    assert not torch.equal(codes[0], codes[2])
+    outputs = [
+        method.head(method.trunk(FEATURES)).abs().sub(1).square().mean()
+        for method in (trained("contrastive_reg", regularizer_weight=w) for w in (0.0, 3.0))
+    ]
+    assert outputs[1] < outputs[0]
+
+
+def pair_loss(codes, labels):
+    """Mean over similar pairs plus mean over dissimilar ones, halved; theta = ½⟨b, b'⟩."""
+    losses = {True: [], False: []}
+    for i, one in enumerate(codes):
+        for j, other in enumerate(codes):
+            if i != j:
+                theta = 0.5 * sum(a * b for a, b in zip(one, other, strict=True))
+                same = labels[i] == labels[j]
+                losses[same].append(np.log1p(np.exp(-theta if same else theta)))
+    return sum(0.5 * np.mean(values) for values in losses.values())
+
+
+def test_diagnostics_of_a_merged_head():
+    method = trained("supcon_nm", longest=24)
+    found = method.diagnostics()
+    shapes = {name: values.shape for name, values in found.items()}
+    assert shapes == {
+        "correlation_1": (24, 24),
+        "importance_1": (24,),
+        "groups_1": (24,),
+        "weights_1": (24,),
+        "correlation_2": (12, 12),
+        "importance_2": (12,),
+        "groups_2": (12,),
+        "weights_2": (12,),
+        "importance_start": (24,),
+        "importance_end": (6,),
+        "mean_abs_correlation": (),
+    }
+    assert found["correlation_1"].min() < 0  # signed
+    for m, bits in ((1, 12), (2, 6)):
+        sums = np.zeros(bits)
+        np.add.at(sums, found[f"groups_{m}"], np.abs(found[f"weights_{m}"]))
+        np.testing.assert_allclose(sums, 1, rtol=1e-5)
+    assert np.abs(found["importance_1"]).sum() > 0
+
+    codes = method.encode(FEATURES)["code"].tolist()
+    labels = LABELS.tolist()
+    whole = pair_loss(codes, labels)
+    without = [[code[:k] + code[k + 1 :] for code in codes] for k in range(6)]
+    expected = [pair_loss(rest, labels) - whole for rest in without]
+    np.testing.assert_allclose(found["importance_end"], expected, atol=1e-5)
+
+    equal = trained("supcon_nm", longest=12, scorer="correlation", weighting="equal")
+    assert "importance_1" not in equal.diagnostics()  # nobody looked
+    assert sorted(trained("dpsh").diagnostics()) == [
+        "importance_end",
+        "mean_abs_correlation",
+    ]
+
+
+def test_mean_correlation_of_a_code():
+    codes = torch.randn(50, 6).sign()
+    rho = np.abs(np.corrcoef(codes.numpy().T))
+    expected = (rho.sum() - 6) / 30
+    np.testing.assert_allclose(mean_abs_correlation(codes), expected, rtol=1e-5)
+    found = trained("dpsh").diagnostics()["mean_abs_correlation"]
+    np.testing.assert_array_equal(
+        found, mean_abs_correlation(trained("dpsh").encode(FEATURES)["code"])
+    )
+
+
+def test_few_anchors_with_one_positive_and_all_negatives(monkeypatch):
+    labels, nothing = torch.tensor([0, 0, 0, 1, 1, 2]), torch.rand(6, 3)
+    anchors, positives, others, negatives = FewAnchors()(nothing, labels)
+    assert sorted(anchors.tolist()) == [0, 1, 2, 3, 4]
+    assert torch.equal(labels[anchors], labels[positives])
+    assert not (anchors == positives).any()
+    pairs = set(zip(others.tolist(), negatives.tolist(), strict=True))
+    assert pairs == {(i, j) for i in range(5) for j in range(6) if labels[i] != labels[j]}
+
+    monkeypatch.setattr(few_anchors, "MOST", 1)
+    drawn = set()
+    for _ in range(60):
+        anchors, positives, others, _ = FewAnchors()(nothing, labels)
+        assert set(others.tolist()) == set(anchors.tolist())
+        drawn |= set(zip(anchors.tolist(), positives.tolist(), strict=True))
+    assert len(drawn) == 3 * 2 + 2
+
+
+def test_a_trace_shows_the_codes_around_merges_and_changes_nothing():
+    plain = trained("supcon_nm", longest=24).encode(FEATURES)
+    assert list(plain) == ["code"]
+    method = trained("supcon_nm", longest=24, trace=True)
+    found = method.encode(FEATURES)
+    widths = {name: values.shape[1] for name, values in found.items()}
+    assert widths == {
+        "code": 6,
+        "before_1": 24,
+        "after_1": 12,
+        "before_2": 12,
+        "after_2": 6,
+    }
+    assert torch.equal(found["code"], plain["code"])
+    assert not torch.equal(found["after_1"], found["before_2"])  # trained in between
+
+    # Three merges in three epochs: the last one is the end of training.
+    ends = trained("supcon_nm", longest=48, trace=True)
+    found = ends.encode(FEATURES)
+    assert torch.equal(found["after_3"], found["code"])
+    # A merge averages bits, before tanh, so a group of one mind keeps its sign.
+    groups, weights = (ends.diagnostics()[f"{name}_3"] for name in ("groups", "weights"))
+    votes = found["before_3"] * torch.from_numpy(weights).sign()
+    for group in range(6):
+        members = votes[:, torch.from_numpy(groups == group)]
+        agreed = (members == members[:, :1]).all(1)
+        assert agreed.any()
+        assert torch.equal(found["after_3"][agreed, group], members[agreed, 0])
+
+
+def digits_spec(**changes):
+    suite = load_suite("quick", with_tuned=False)
+    settings = {"longest": 24, "trace": True}
+    spec = make_spec(suite, suite.entry("supcon_nm"), 12, 5, settings)
+    return {**spec, "epochs": 2, **changes}
+
+
+def test_traces_are_judged_by_their_own_length_and_diagnostics_are_not():
+    _, arrays = execute(digits_spec())
+    values = metrics.judge(arrays, bits=12)
+    assert set(values) == {"code", "before_1", "after_1"}
+    assert arrays["diagnostic_correlation_1"].shape == (24, 24)
+    assert arrays["query_before_1"].shape == (200, 3)
+    names = ("query", "database")
+    alone = {f"{name}_code": arrays[f"{name}_before_1"] for name in names}
+    alone |= {f"{name}_labels": arrays[f"{name}_labels"] for name in names}
+    assert values["before_1"] == metrics.judge(alone, bits=24)["code"]
+    assert values["before_1"]["map"] > 0.2  # by chance 0.1
+
+
+def test_a_head_beyond_the_budget_is_an_error():
+    numbers = 24 * 257
+    record, _ = execute(digits_spec(head_parameters=numbers))
+    assert record["head_parameters"]["training"] == numbers
+    message = "head of supcon_nm has 6,168 numbers while training.*: 6,167; choose smaller"
+    with pytest.raises(ValueError, match=message):
+        execute(digits_spec(head_parameters=numbers - 1))
+
+
+def test_square_batches_hold_as_many_items_as_classes():
+    labels = torch.tensor([0] * 5 + [1] * 2 + [2] * 7 + [3] * 4 + [4] * 3)[
+        torch.randperm(21)
+    ]
+    drawn = square_batches(labels, 16)  # at most 4 x 4; only three classes have 4 items
+    assert len(drawn) == 21 // 16
+    (rows,) = drawn
+    assert len(set(rows.tolist())) == 9
+    found = labels[rows].tolist()
+    assert all(found[i] == found[i - i % 3] for i in range(9))  # class by class
+    assert len(set(found)) == 3
+    assert 1 not in found
+
+
+SUITE = """kind: quality
+dataset: digits
+bits: [12, 24, 48]
+seeds: [0]
+epochs: 2
+decay: 0.4
+batch_size: 128
+timeout_s: 60
+head_parameters: 9000
+methods: [supcon, pca_sign]
+tuning: {trials: 3, seeds: [7], bits: [24]}
+"""
+
+
+def test_a_search_covers_the_lengths_that_it_names(tmp_path):
+    path = tmp_path / "s.yml"
+    path.write_text(SUITE)
+    suite = load_suite(str(path))
+    specs = tuning.plan(suite)
+    assert {spec["bits"] for spec in specs} == {24}
+    assert {spec["head_parameters"] for spec in specs} == {9000}
+    content = yaml.safe_load(tuning.tuned_file(suite, {}, {}))
+    assert content["bits"] == [24]
+    assert content["recipe"]["head_parameters"] == 9000
+
+    path.write_text(SUITE.replace(", bits: [24]", ""))
+    assert load_suite(str(path)).tuning.bits == (12, 24, 48)
+    path.write_text(SUITE.replace("bits: [24]", "bits: [16]"))
+    with pytest.raises(
+        ValueError, match=r"unknown bits of tuning in s\.yml 16; known: 12,"
+    ):
+        load_suite(str(path))
+
+
+def test_a_report_says_the_budget(tmp_path):
+    path = tmp_path / "s.yml"
+    path.write_text(SUITE)
+    suite = load_suite(str(path))
+    text = " ".join(report.protocol(suite, [], "command"))
+    assert "2 epochs, no trials of tuning, 1 seeds, a head of at most 9,000" in text
+    searched = replace(suite, tuned=Tuned("s_tuned.yml", {}), head_parameters=None)
+    text = " ".join(report.protocol(searched, [], "command"))
+    assert "2 epochs, 3 trials of tuning, 1 seeds, a head of any size" in text
+    assert "on validation queries at 24 bits with seeds 7" in text
+
+
+def test_shipped_suites_keep_to_one_budget():
+    for name in ("features", "ablation"):
+        for suite in load_suites(name, with_tuned=False):
+            assert len(suite.seeds) >= 5
+            assert suite.head_parameters is not None
+            assert suite.tuning is not None
+    features = load_suites("features", with_tuned=False)[0]
+    # Every registered method takes part: as it is, or as a variant.
+    assert {entry.method for entry in features.entries} == set(METHODS)
+
+
+def test_longer_codes_that_the_head_keeps_are_encodings():
+    for longer in ("snapshot", "joint"):
+        method = trained("supcon_nm", longest=24, longer=longer)
+        found = method.encode(FEATURES)
+        assert {n: v.shape[1] for n, v in found.items()} == {
+            "code": 6,
+            "at_24": 24,
+            "at_12": 12,
+        }
+        with torch.no_grad():
+            codes = method.head.codes(method.trunk(FEATURES), bits=12)
+        assert torch.equal(found["at_12"], codes)
