@@ -2,10 +2,11 @@
 
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from .datasets import PROTOCOLS
-from .judging import judged_all
+from .interface import ENCODINGS
+from .judging import Metrics, judged_all
 from .metrics import Metric, main_metrics, shown
 from .quality import spec_of
 from .results import Record, Store
@@ -23,6 +24,7 @@ class Run:
     seed: int
     record: Record | None
     metrics: dict[str, float]
+    others: Metrics = field(default_factory=dict)  # of codes that are no row, by name
 
     @property
     def failed(self) -> bool:
@@ -43,8 +45,9 @@ def collect(suite: QualitySuite, store: Store, processes: int = 0) -> list[Run]:
         places, specs, judged_all(store, specs, processes), strict=True
     ):
         record = store.load(spec)
+        others = {name: v for name, v in metrics.items() if name not in ENCODINGS}
         runs += [
-            Run(Row(entry, name), bits, seed, record, metrics.get(name, {}))
+            Run(Row(entry, name), bits, seed, record, metrics.get(name, {}), others)
             for name in entry.encodings
         ]
     return runs
@@ -120,6 +123,39 @@ def detail_table(suite: QualitySuite, runs: Sequence[Run]) -> str:
     return markdown(header, rows)
 
 
+def along_the_way(suite: QualitySuite, runs: Sequence[Run]) -> str:
+    """Lay out the codes of other lengths that a training left; nothing if none did.
+
+    `before_m` and `after_m` are those right before and right after merge m, without any
+    training in between; `at_K` are codes of K bits that the trained head still gives.
+    """
+    names = list(dict.fromkeys(name for run in runs for name in run.others))
+    if not names:
+        return ""
+    metric = main_metrics(_shown(runs))[-1]
+    rows = []
+    for row in suite.rows:
+        for bits in suite.bits:
+            own = _at([run for run in runs if run.row == row and run.others], bits)
+            if own:
+                values = [
+                    [run.others.get(n, {}).get(metric.name) for run in own] for n in names
+                ]
+                final = cell(own, metric_value(metric.name))
+                rows.append([row.label, str(bits), *map(_mean_and_sd, values), final])
+    header = ["method", "bits", *names, "end"]
+    head = f"### Codes along the way: {metric.label}\n\n"
+    return head + markdown(header, rows)
+
+
+def _mean_and_sd(values: Sequence[float | None]) -> str:
+    found = [each for each in values if each is not None]
+    if not found:
+        return "–"
+    spread = f" ± {statistics.stdev(found):.3f}" if len(found) > 1 else ""
+    return f"{statistics.fmean(found):.3f}{spread}"
+
+
 def table_text(suite: QualitySuite, runs: Sequence[Run], command: str) -> str:
     """Write the whole of table.md: tables, and what one must know to read them."""
     parts = [
@@ -128,7 +164,9 @@ def table_text(suite: QualitySuite, runs: Sequence[Run], command: str) -> str:
         "\n".join(f"- {line}" for line in protocol(suite, runs, command)),
         "### Details",
         detail_table(suite, runs),
+        along_the_way(suite, runs),
     ]
+    parts = [part for part in parts if part]
     return "\n\n".join(parts) + "\n"
 
 
