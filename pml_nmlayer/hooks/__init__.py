@@ -6,6 +6,7 @@ from .checkpoints import checkpointed as checkpointed
 from .checkpoints import load_checkpoint as load_checkpoint
 from .checkpoints import save_checkpoint as save_checkpoint
 from .progressive_merging import ProgressiveMerging as ProgressiveMerging
+from .schedules import FixedTimes as FixedTimes
 from .schedules import WhenPlateau as WhenPlateau
 from .schedules import WhenSettled as WhenSettled
 from .stage_lr import StageLR as StageLR

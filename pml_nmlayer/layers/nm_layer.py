@@ -54,11 +54,12 @@ class NMLayer(Configured):
             (K, K). How often and on how many items: see `Scorer`.
         max_group: largest number of bits in a group; ceil(K / K') if None, which makes
             all groups equally large where K' divides K.
-        gradient: what a member of a group gets in training: the "full" gradient of its
-            group's output, with the sign of its weight, or the derivative, "weighted" by w.
+        gradient: what a member of a group gets in training: the derivative, "weighted" by
+            w, or the "full" gradient of its group's output, with the sign of its weight.
             Full members move their group as fast as a single neuron moves. Weighted ones
             move it more slowly, by the sum of w² (1 / n for n equal ones) under SGD, and
             under Adam until its averages forget the larger gradients before the merge.
+            docs/choosing.md has measured both.
         memory: items that the running averages remember (see `RedundancyGraph`).
 
     Shapes:   u (B, K) -> (B, K) active, (B, K') frozen. Every buffer keeps its shape, so
@@ -90,7 +91,7 @@ class NMLayer(Configured):
         out_bits: int,
         scorer: str | Scorer | Callable[[Tensor, Tensor], Tensor] = "correlation",
         max_group: int | None = None,
-        gradient: MemberGradient = "full",
+        gradient: MemberGradient = "weighted",
         memory: int = 10_000,
     ) -> None:
         super().__init__()

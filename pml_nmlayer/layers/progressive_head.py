@@ -77,7 +77,7 @@ class ProgressiveHead(Configured):
         scorer: str | Scorer | Callable[[Tensor, Tensor], Tensor] = "correlation",
         merge: MergeAt = "linear",
         max_group: int | None = None,
-        gradient: MemberGradient = "full",
+        gradient: MemberGradient = "weighted",
         memory: int = 10_000,
         batch_norm: bool = False,
         lift: bool = False,

@@ -258,7 +258,7 @@ def head_with(**options):
         ({"activation": None}, "activation: 'tanh', here None"),
         ({"lift": True}, "lift: False, here True"),
         ({"max_group": 5}, "max_group: 2, here 5"),
-        ({"gradient": "weighted"}, "gradient: 'full', here 'weighted'"),
+        ({"gradient": "full"}, "gradient: 'weighted', here 'full'"),
         ({"memory": 5}, "memory: 10000, here 5"),
         ({"batch_norm": True}, "batch_norm: False, here True"),
         ({"longer": "joint"}, "longer: 'snapshot', here 'joint'"),

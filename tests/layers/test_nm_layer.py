@@ -61,7 +61,7 @@ def test_gradients_reach_every_neuron_of_a_group(scorer):
 
 @pytest.mark.parametrize("scorer", SCORERS)
 def test_members_get_the_full_signed_gradient(scorer, dtype):
-    layer = frozen_layer(scorer=scorer)
+    layer = frozen_layer(scorer=scorer, gradient="full")
     u = torch.randn(6, 12, dtype=dtype, requires_grad=True)
     g = torch.randn(6, 5, dtype=dtype)
     layer(u).backward(g)
