@@ -1,6 +1,20 @@
-"""Benchmarks of pml_nmlayer: `python -m benchmarks list | extract | tune | run | report`.
+"""Benchmarks of pml_nmlayer: `python -m benchmarks run`, and `--help` names the others.
 
 A suite is a YAML file in `configs`. Its plan is a list of specs (plain JSON); each spec is
 run once by a worker process and leaves a raw result in `results`; reports are computed from
 raw results alone. A method is one decorated function in `methods`.
+
+A room imports from those above it alone (`tests/benchmarks/test_rooms.py` sees to it):
+
+    registry, search, results, pool    names; random search; result files; processes
+    datasets/      labelled sets by name, and their splits by protocol
+    interface      what a method is, and how one registers
+    training/      trunks, images, the one training loop, seeds
+    methods/       every method, by name
+    suites, suite_files    what a suite says; reading it from YAML
+    running/       from a spec to a raw result
+    specs          from a suite to its specs
+    reporting/     from raw results to tables, figures, verdicts; knows nothing of `running`
+    tuning         a search: runs, judged on validation queries
+    commands, __main__    the command line
 """

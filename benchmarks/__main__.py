@@ -3,7 +3,7 @@
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from . import commands
@@ -42,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
             sub.add_argument(
                 "--seeds", nargs="+", type=_seed, metavar="SEED", help="default: all"
             )
-        sub.add_argument("--jobs", type=_positive, default=_cores(), help="processes")
+        sub.add_argument("--jobs", type=_at_least(1), default=_cores(), help="processes")
         if action == "compare":
             sub.add_argument(
                 "--baseline",
@@ -55,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
             _add_device(sub)
             sub.add_argument(
                 "--loaders",
-                type=_not_negative,
+                type=_at_least(0),
                 default=0,
                 metavar="N",
                 help="processes beside each of --jobs that load images; default: none",
@@ -76,8 +76,10 @@ def _add_extract(actions: "argparse._SubParsersAction[argparse.ArgumentParser]")
     )
     sub.add_argument("--out", type=Path, required=True, metavar="FILE.npz")
     _add_device(sub)
-    sub.add_argument("--batch-size", type=_positive, default=64)
-    sub.add_argument("--jobs", type=_positive, default=1, help="processes that load images")
+    sub.add_argument("--batch-size", type=_at_least(1), default=64)
+    sub.add_argument(
+        "--jobs", type=_at_least(1), default=1, help="processes that load images"
+    )
     _add_data_root(sub)
 
 
@@ -124,18 +126,14 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
-    return value
+def _at_least(least: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        value = int(text)
+        if value < least:
+            raise argparse.ArgumentTypeError(f"must be at least {least}, got {text}")
+        return value
 
-
-def _not_negative(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"must be at least 0, got {text}")
-    return value
+    return number
 
 
 def _seed(text: str) -> int:

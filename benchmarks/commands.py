@@ -3,31 +3,27 @@
 import sys
 from argparse import Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
-from . import compare, extract, kernels, quality, report, runner, summing, tuning
+from . import tuning
 from .datasets import PROTOCOLS, SOURCES, data_root
-from .devices import Machine, check_device
-from .finding import findings_text
-from .inputs import check_inputs
-from .interface import METHODS
-from .metrics import METRICS
-from .results import Spec, Store, file_name, write_text
-from .suites import (
-    KernelSuite,
-    QualitySuite,
-    Suite,
-    load_suites,
-    narrow,
-    suite_names,
-)
-from .summary import SUMMARY, load_summary, narrow_summary, save_summary
-from .trunks import TRUNKS
-
-if TYPE_CHECKING:
-    from .captions import Section
+from .methods import METHODS
+from .reporting import compare, summing
+from .reporting.finding import findings_text
+from .reporting.metrics import METRICS
+from .reporting.runs import collect_all
+from .reporting.summary import SUMMARY, load_summary, narrow_summary
+from .results import Spec, Store, write_text
+from .running import extract, runner
+from .running.contests import KERNELS
+from .running.devices import Machine, check_device
+from .running.inputs import check_inputs
+from .specs import Selection, plan, plan_kernels
+from .suite_files import load_suites, suite_names
+from .suites import KernelSuite, QualitySuite, Suite, narrow
+from .training.trunks import TRUNKS
 
 # Where published results lie, which `compare` takes for the baseline.
 BASELINES = Path(__file__).resolve().parent.parent / "docs" / "results"
@@ -37,7 +33,7 @@ def list_names(options: Namespace) -> int:
     """Name everything that has a name."""
     print(f"suites: {', '.join(suite_names())}")
     print(f"metrics: {', '.join(METRICS)}")
-    print(f"kernels: {', '.join(kernels.KERNELS)}")
+    print(f"kernels: {', '.join(KERNELS)}")
     print(f"protocols: {', '.join(PROTOCOLS)}")
     print(f"trunks: {', '.join(TRUNKS)}")
     _print_table("datasets", {name: SOURCES[name].about for name in SOURCES})
@@ -93,7 +89,7 @@ def compare_stored(options: Namespace) -> int:
     path = options.baseline or BASELINES / selection[0][0].name / SUMMARY
     choice = options.dataset, options.methods, options.bits, options.seeds
     baseline = narrow_summary(load_summary(path), *choice)
-    runs = _collect(selection, store, options)
+    runs = collect_all(selection, store, options.jobs)
     now = summing.of_selection(selection, runs, store, _command(options))
     found = compare.findings(baseline, now)
     print(findings_text(found, compare.other_origins(baseline, now)))
@@ -137,10 +133,6 @@ def _machine(suite: Suite, options: Namespace) -> Machine:
     return machine
 
 
-Selection = list[tuple[Suite, list[Spec]]]
-Runs = dict[str, list[report.Run]]  # by data set
-
-
 def _selection(options: Namespace) -> Selection:
     return [
         _narrowed(suite, options)
@@ -151,63 +143,18 @@ def _selection(options: Namespace) -> Selection:
 def _narrowed(suite: Suite, options: Namespace) -> tuple[Suite, list[Spec]]:
     if isinstance(suite, QualitySuite):
         suite = narrow(suite, options.methods, options.bits, options.seeds)
-        return suite, quality.plan(suite)
+        return suite, plan(suite)
     for name in ("bits", "seeds"):
         if getattr(options, name) is not None:
             raise ValueError(f"suite {suite.name} is about kernels and takes no --{name}")
-    return suite, kernels.plan(suite, options.methods)
+    return suite, plan_kernels(suite, options.methods)
 
 
 def _report(selection: Selection, store: Store, options: Namespace) -> None:
     # Drawing takes a second to import, and worker processes import this file.
-    from . import page, pictures, statistics
+    from .reporting.writing import write_report
 
-    name = selection[0][0].name
-    folder = store.folder(name)
-    runs = _collect(selection, store, options)
-    sections = [_report_one(*each, runs, store, options) for each in selection]
-    if len(runs) > 1 and (text := statistics.appendix(runs, "## All data sets")):
-        sections.append(("all data sets", text, pictures.of_statistics(runs)))
-    write_text(folder / "table.md", "\n".join(text for _, text, _ in sections))
-    summary = summing.of_selection(selection, runs, store, _command(options))
-    save_summary(folder / SUMMARY, summary)
-    sections += pictures.kernel_section(name, store)
-    write_text(folder / "report.html", page.html(f"Suite {name}", sections))
-    print(f"\nwrote {folder / 'table.md'} and report.html")
-
-
-def _collect(selection: Selection, store: Store, options: Namespace) -> Runs:
-    """Judge all runs, by data set; kernels have none."""
-    return {
-        suite.dataset: report.collect(suite, store, options.jobs)
-        for suite, _ in selection
-        if isinstance(suite, QualitySuite)
-    }
-
-
-def _report_one(
-    suite: Suite, specs: list[Spec], collected: Runs, store: Store, options: Namespace
-) -> "Section":
-    from . import figures, pictures, statistics
-
-    command = _command(options)
-    if isinstance(suite, KernelSuite):
-        text = kernels.table_text(suite, specs, store, command)
-        print(text)
-        return suite.name, text, pictures.of_kernels(suite, specs, store)
-    runs = collected[suite.dataset]
-    end = ""
-    if suite.one_of_several:
-        print(f"\n{suite.dataset}\n")
-        end = f"_{file_name(suite.dataset)}"
-    print(report.main_table(suite, runs))
-    drawn = pictures.of_quality(suite, runs, store)
-    if drawn[0].figure is not None:
-        path = store.folder(suite.name) / f"map_vs_bits{end}.png"
-        figures.save_png(drawn[0].figure, path)
-    text = report.table_text(suite, runs, command)
-    tests = statistics.appendix({suite.dataset: runs})
-    return suite.dataset, "\n".join([text, tests] if tests else [text]), drawn
+    write_report(selection, store, options.jobs, _command(options))
 
 
 def _command(options: Namespace) -> str:
@@ -240,9 +187,13 @@ def _say(summary: runner.Summary) -> None:
             'set; tables say "no", and why',
             file=sys.stderr,
         )
-    if summary.stale:
-        print(
-            f"note: {summary.stale} of the skipped results come from other code than this; "
-            "--force repeats them",
-            file=sys.stderr,
-        )
+    for count, origin in (
+        (summary.stale, "other code than this"),
+        (summary.elsewhere, "another device"),
+    ):
+        if count:
+            print(
+                f"note: {count} of the skipped results come from {origin}; --force "
+                "repeats them",
+                file=sys.stderr,
+            )

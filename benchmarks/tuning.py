@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import yaml
 
-from .environment import environment
-from .interface import METHODS
-from .judging import judged
-from .quality import make_spec
+from .methods import METHODS
+from .reporting.judging import judged
 from .results import Spec, Store
+from .running.environment import environment
+from .specs import make_spec
 from .suites import Entry, QualitySuite, Tuning
 
 Settings = dict[str, Any]

@@ -1,5 +1,8 @@
 """Every method of the quality suites; importing this package registers them all."""
 
-from . import metric_learning, hashing, classifier, shallow  # noqa: I001  (order of `list`)
+# isort: off
+from ..interface import METHODS
+from . import metric_learning, hashing, classifier, shallow  # the order of `list`
+# isort: on
 
-__all__ = ["classifier", "hashing", "metric_learning", "shallow"]
+__all__ = ["METHODS", "classifier", "hashing", "metric_learning", "shallow"]

@@ -10,7 +10,7 @@ from pml_nmlayer.codebooks import make_codebook
 from pml_nmlayer.codes import binarize
 
 from ..interface import Method, Problem, method
-from ..training import Learner
+from ..training.learner import Learner
 from .loss_table import LR
 
 

@@ -13,8 +13,8 @@ from pml_nmlayer.layers.folding import empty_fold, fold_into
 from pml_nmlayer.pair_likelihood import drop_one_importance
 from pml_nmlayer.redundancy import RedundancyGraph
 
-from ..training import Learner, evaluating, outputs_of
-from ..vision import Pictures
+from ..training.learner import Learner, evaluating, outputs_of
+from ..training.vision import Pictures
 
 MOST_ITEMS = 1_000  # of the training set, for importances and correlations
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from pml_nmlayer.hooks import ProgressiveMerging
+from pml_nmlayer.hooks import FixedTimes, ProgressiveMerging
 from pml_nmlayer.layers import ProgressiveHead
 from pml_nmlayer.layers.nm_layer import MemberGradient
 from pml_nmlayer.layers.progressive_head import Activation, Longer, MergeAt
@@ -29,8 +29,8 @@ MERGING: dict[str, Any] = {
     "longest": LONGEST,
     "max_group": None,
     "merge": "linear",
-    "gradient": "full",
-    "active": 0.6,
+    "gradient": "weighted",
+    "active": 0.3,
     "longer": "drop",
     "trace": False,
 }
@@ -107,9 +107,9 @@ def merged(
         merge_at_once(head)
         return HashLearner(problem, head, **own)
     learner = HashLearner(problem, head, trace=trace, **own)
-    stage = epochs_per_stage(problem, len(bits) - 1, active)
-    schedule = ProgressiveMerging(head, epochs_per_stage=stage, on_change=learner.keep)
-    learner.after_epoch = schedule.step
+    schedule = FixedTimes(merge_epochs(problem, len(bits) - 1, active))
+    merging = ProgressiveMerging(head, schedule=schedule, on_change=learner.keep)
+    learner.after_epoch = merging.step
     return learner
 
 
@@ -126,12 +126,15 @@ def chain(bits: int, longest: int) -> tuple[int, ...]:
     return tuple(bits * 2**i for i in range(doublings, -1, -1))
 
 
-def epochs_per_stage(problem: Problem, merges: int, active: float = 0.6) -> int:
-    """Share a part of the epochs among the active stages; what is left comes after them."""
-    length = max(round(active * problem.epochs / merges), 1)
-    if merges * length > problem.epochs:
+def merge_epochs(problem: Problem, merges: int, active: float) -> list[int]:
+    """Spread merges evenly over a share of the epochs, each after an epoch of its own."""
+    times: list[int] = []
+    for m in range(1, merges + 1):
+        after = round(active * problem.epochs * m / merges)
+        times.append(max(after, times[-1] + 1 if times else 1))
+    if times and times[-1] > problem.epochs:
         raise ValueError(f"{problem.epochs} epochs are too few for {merges} merges")
-    return length
+    return times
 
 
 def wide(loss: Loss, problem: Problem, longest: int, **options: Any) -> Method:

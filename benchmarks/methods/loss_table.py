@@ -8,7 +8,7 @@ from torch import nn
 
 from ..interface import Problem
 from ..search import Choice, LogUniform, Space
-from ..training import Draw, for_labels, shuffled
+from ..training.learner import Draw, for_labels, shuffled
 
 LR = LogUniform(1e-3, 4e-2)
 PROXY_LR = LogUniform(1e-2, 1.0)

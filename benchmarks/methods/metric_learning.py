@@ -14,8 +14,8 @@ from pml_nmlayer.regularizers import (
 
 from ..interface import Method, Problem, add_method
 from ..search import Choice
-from ..training import Learner, evaluating, outputs_of, sign_and_float
-from ..vision import Pictures
+from ..training.learner import Learner, evaluating, outputs_of, sign_and_float
+from ..training.vision import Pictures
 from . import quantizers
 from .loss_table import Loss, parts
 from .pml_losses import PML

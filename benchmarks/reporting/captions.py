@@ -5,14 +5,9 @@ from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
-from .metrics import Metric
-from .report import Run, sizes_by_protocol
-from .suites import QualitySuite
-
-NORMALISER = {
-    "map": "AP is divided by the number of relevant items (as by every normaliser @all)",
-    "ndcg": "DCG is divided by that of the best order",
-}
+from ..suites import QualitySuite
+from .notes import sizes_by_protocol
+from .runs import Run, records_of
 
 
 @dataclass(frozen=True)
@@ -28,15 +23,9 @@ class Picture:
 Section = tuple[str, str, Sequence[Picture]]  # of a page: name, Markdown, figures
 
 
-def about(metric: Metric) -> str:
-    """Say what a metric is, and how it is normalised."""
-    extra = f"; {NORMALISER[metric.name]}" if metric.name in NORMALISER else ""
-    return f"{metric.rule[0].upper()}{metric.rule[1:]}{extra}."
-
-
 def basis(suite: QualitySuite, runs: Sequence[Run]) -> str:
     """Say what numbers rest on: seeds and sizes."""
-    done = [run.record for run in runs if run.record is not None and run.metrics]
-    texts = (text for each in sizes_by_protocol(done).values() for text in each)
+    sizes = sizes_by_protocol(records_of(runs)).values()
+    texts = (text for each in sizes for text in each)
     seeds = ", ".join(map(str, suite.seeds))
     return f"Data set {suite.dataset}, seeds {seeds}; items: {'; '.join(texts)}."

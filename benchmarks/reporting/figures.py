@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
-from .results import write_file
-from .suites import Row
+from ..results import write_file
+from ..suites import Row
+from .standing import is_code
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -47,7 +48,7 @@ def looks(rows: Sequence[Row], coloured: Sequence[Row]) -> Looks:
     """Give each row its look; lines of embeddings are dashed."""
     found: Looks = {}
     for row in rows:
-        style = "--" if row.encoding == "float" else "-"
+        style = "-" if is_code(row) else "--"
         if row not in coloured:
             found[row.name] = Look(GREY, style=style)
             continue

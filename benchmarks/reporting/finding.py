@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .report import markdown
+from .tables import markdown
 
 FAILING = ("missing", "not comparable", "worse")
 ORDER = (*FAILING, "within noise", "better", "new", "same")

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
+from ..results import Arrays, Store
+from ..specs import spec_of
+from ..suites import QualitySuite, Row
 from . import figures
 from .captions import Picture, basis
-from .quality import spec_of
-from .report import Run
-from .results import Arrays, Store
-from .suites import QualitySuite, Row
+from .runs import Run
 
 _NEEDED = ("importance_start", "importance_end", "correlation_1", "groups_1")
 

@@ -7,12 +7,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from ..pool import run_jobs
+from ..results import Spec, Store, write_text
 from .metrics import judge
-from .pool import run_jobs
-from .results import Spec, Store, write_text
 
 Metrics = dict[str, dict[str, float]]  # by encoding, then by metric
-_ROOT = Path(__file__).resolve().parent.parent
+_ROOT = Path(__file__).resolve().parents[2]
 _TIMEOUT_S = 600
 
 
@@ -81,7 +81,7 @@ def _origin(store: Store, spec: Spec) -> dict[str, Any]:
 def _rules() -> str:
     """Hash the sources that decide about metrics."""
     digest = hashlib.sha256()
-    sources = [*_ROOT.glob("pml_nmlayer/*.py"), _ROOT / "benchmarks" / "metrics.py"]
-    for path in sorted(sources):
+    rules = Path(__file__).with_name("metrics.py")
+    for path in (*sorted(_ROOT.glob("pml_nmlayer/*.py")), rules):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:12]

@@ -19,7 +19,7 @@ from pml_nmlayer.ranking import (
     tie_aware_average_precision,
 )
 
-from .registry import Registry
+from ..registry import Registry
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,11 @@ class Metric:
     rule: str
     per_query: Callable[[Tensor, Tensor], Tensor] | None
 
+    @property
+    def sentence(self) -> str:
+        """The rule as a sentence of its own."""
+        return f"{self.rule[0].upper()}{self.rule[1:]}."
+
 
 METRICS: Registry[Metric] = Registry("metric")
 for _metric in (
@@ -53,7 +58,8 @@ for _metric in (
         "share of 1",
         "up",
         "tie-aware mAP@all: the expectation of average precision over all orders of items "
-        "at equal Hamming distance, over the whole database; mean over the queries",
+        "at equal Hamming distance, over the whole database; mean over the queries; AP is "
+        "divided by the number of relevant items (as by every normaliser @all)",
         tie_aware_average_precision,
     ),
     Metric(
@@ -71,7 +77,8 @@ for _metric in (
         "share of 1",
         "up",
         "NDCG@all: the gain of an item is the number of labels that it shares with the "
-        "query, its discount log2(1 + rank); tie-aware as mAP, over the whole database",
+        "query, its discount log2(1 + rank); tie-aware as mAP, over the whole database; "
+        "DCG is divided by that of the best order",
         None,
     ),
 ):

@@ -12,8 +12,8 @@ import matplotlib
 from markdown_it import MarkdownIt
 from matplotlib.figure import Figure
 
+from ..results import file_name
 from .captions import Picture, Section
-from .results import file_name
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 _STYLE = """

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import friedmanchisquare, rankdata, wilcoxon
 
+from ..suites import Row
+from . import standing
 from .metrics import METRICS
-from .report import Run
-from .suites import Row
+from .runs import Run
 
-_TWINS = ("", "_tanh")  # X_nm is compared with X, and with X_tanh
 Block = tuple[str, int, int]
 
 
@@ -86,11 +86,11 @@ def compare_rows(runs: Mapping[str, Sequence[Run]]) -> Comparison:
     out: they are references of many times the bytes, not codes.
 
     Args:
-        runs: by data set, as `report.collect` gives them.
+        runs: by data set, as `runs.collect` gives them.
     """
     metrics = {dataset: _metric_of(own) for dataset, own in runs.items()}
     rows, values = _values_by_block(runs, metrics)
-    codes = [name for name, row in rows.items() if row.encoding != "float"]
+    codes = [name for name, row in rows.items() if standing.is_code(row)]
     blocks = tuple(sorted({block for name in codes for block in values[name]}))
     kept = [name for name in codes if blocks and len(values[name]) == len(blocks)]
     table = np.array([[values[name][b] for b in blocks] for name in kept])
@@ -134,9 +134,9 @@ def _left_out(
     return tuple(
         (
             row,
-            "float32, no code"
-            if row.encoding == "float"
-            else f"{len(values[row.name])} of {len(blocks)} blocks",
+            f"{len(values[row.name])} of {len(blocks)} blocks"
+            if standing.is_code(row)
+            else "float32, no code",
         )
         for row in rows
     )
@@ -157,7 +157,7 @@ def _tests(
     if len(rows) < 2 or blocks < 2:
         return (), ()
     best = [(place, 0) for place in range(1, len(rows))]
-    twins = _twins(rows)
+    twins = [(rows.index(a), rows.index(b)) for a, b in standing.twins(rows)]
     wanted = list(dict.fromkeys(frozenset(pair) for pair in (*best, *twins)))
     p = [wilcoxon_p(*table[list(pair)]) for pair in wanted]
     found = dict(zip(wanted, zip(p, holm(p), strict=True), strict=True))
@@ -168,18 +168,6 @@ def _tests(
         return Difference(rows[first], rows[second], mean, *found[frozenset(pair)])
 
     return tuple(map(difference, best)), tuple(map(difference, twins))
-
-
-def _twins(rows: Sequence[Row]) -> list[tuple[int, int]]:
-    """Find pairs of an entry X_nm and X: code or signs, and no other encoding of theirs."""
-    plain = {r.entry.name: i for i, r in enumerate(rows) if r.encoding in ("code", "sign")}
-    stems = {name.removesuffix("_nm"): name for name in plain if name.endswith("_nm")}
-    return [
-        (plain[name], plain[stem + end])
-        for stem, name in stems.items()
-        for end in _TWINS
-        if stem + end in plain
-    ]
 
 
 def wilcoxon_p(first: np.ndarray, second: np.ndarray) -> float:

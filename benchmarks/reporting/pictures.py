@@ -9,15 +9,18 @@ from matplotlib.figure import Figure
 from pml_nmlayer.hamming import hamming_histograms
 from pml_nmlayer.ranking import precision_recall_curve
 
-from . import figures, insides, kernels, quality, statistics
-from .captions import Picture, Section, about, basis
+from ..results import Spec, Store
+from ..specs import plan_kernels, spec_of
+from ..suite_files import load_suite
+from ..suites import KernelSuite, QualitySuite
+from . import figures, insides, statistics
+from .captions import Picture, Section, basis
 from .figures import Looks, Points
-from .metrics import Metric, main_metrics, shown
+from .kernel_tables import quartiles
+from .metrics import Metric, main_metrics
 from .paired import compare_rows
-from .report import Run, metric_value, train_seconds
-from .results import Spec, Store
+from .runs import Run, metric_value, metrics_of, train_seconds
 from .standing import best_first, highlights, is_code, means
-from .suites import KernelSuite, QualitySuite, load_suite
 
 
 def of_quality(suite: QualitySuite, runs: Sequence[Run], store: Store) -> list[Picture]:
@@ -25,7 +28,7 @@ def of_quality(suite: QualitySuite, runs: Sequence[Run], store: Store) -> list[P
     done = [run for run in runs if run.metrics]
     if not done:
         return [Picture("none", "Figures", "No run has a result yet.", None)]
-    metrics = main_metrics(shown(run.metrics for run in runs))
+    metrics = main_metrics(metrics_of(runs))
     averages = means(runs, metric_value(metrics[-1].name))
     coloured = highlights(suite.rows, averages, suite.bits)
     look = figures.looks(suite.rows, coloured)
@@ -59,7 +62,7 @@ def against_bits(
     axes.set_ylabel(f"{metric.label} ({wish} is better)")
     axes.set_title(f"{suite.name}: {suite.dataset}", fontsize=10)
     figures.legend(figure)
-    caption = f"{about(metric)} Lines are means, faint dots are runs. {_grey(look)}"
+    caption = f"{metric.sentence} Lines are means, faint dots are runs. {_grey(look)}"
     name = f"{metric.name}-against-bits"
     return Picture(
         name, f"{metric.label} against bits", caption + basis(suite, runs), figure
@@ -97,7 +100,7 @@ def precision_recall(
 
 def _curve(suite: QualitySuite, run: Run, store: Store) -> np.ndarray:
     """Return (2, K + 1): precision and recall at every radius."""
-    spec = quality.spec_of(suite, run.row.entry, run.bits, run.seed)
+    spec = spec_of(suite, run.row.entry, run.bits, run.seed)
     kinds = (run.row.encoding, "labels")
     names = [f"{part}_{kind}" for part in ("query", "database") for kind in kinds]
     arrays = store.load_arrays(spec, names)
@@ -122,7 +125,7 @@ def training_cost(
     all_axes[0].set_ylabel(metric.label)
     figures.legend(figure)
     caption = (
-        f"{about(metric)} Seconds: as in the tables, without evaluation. Both are "
+        f"{metric.sentence} Seconds: as in the tables, without evaluation. Both are "
         f"means over seeds. {_grey(look)}"
     )
     title = f"Training cost: {metric.label} against seconds"
@@ -146,10 +149,10 @@ def of_kernels(suite: KernelSuite, specs: Sequence[Spec], store: Store) -> list[
     done = [spec for spec in specs if store.has_result(spec)]
     if not done:
         return []
-    quartiles = np.array([kernels.quartiles(store.load_arrays(spec)) for spec in done])
+    ratios = np.array([quartiles(store.load_arrays(spec)) for spec in done])
     figure = Figure(figsize=(8.5, 1 + 0.24 * len(done)), layout="constrained")
     axes = figure.subplots()
-    figures.ratio_bars(axes, [spec["kernel"] for spec in done], quartiles)
+    figures.ratio_bars(axes, [spec["kernel"] for spec in done], ratios)
     caption = (
         "Ours / peer, both timed in turn: bars end at the median over repeats, lines join "
         f"the quartiles; synthetic data, seed {done[0]['seed']}. Peers, sizes and repeats: "
@@ -163,7 +166,7 @@ def kernel_section(name: str, store: Store) -> list[Section]:
     suite = load_suite("kernels")
     if name == suite.name or not isinstance(suite, KernelSuite):
         return []
-    drawn = of_kernels(suite, kernels.plan(suite), store)
+    drawn = of_kernels(suite, plan_kernels(suite), store)
     text = f"## Suite `{suite.name}`: seconds\n\nOf the same results folder.\n"
     return [(suite.name, text, drawn)] if drawn else []
 

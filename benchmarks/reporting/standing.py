@@ -2,18 +2,16 @@
 
 import math
 import statistics
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
-from .suites import Row
+from ..suites import Row
+from .runs import Run, Value
 
-if TYPE_CHECKING:
-    from .report import Run
-
+MERGED = "_nm"  # ends the name of an entry with NMLayer
 Means = dict[tuple[str, int], float]  # by name of the row, and bits
 
 
-def means(runs: Sequence["Run"], value: Callable[["Run"], float | None]) -> Means:
+def means(runs: Sequence[Run], value: Value) -> Means:
     """Average over seeds; a row that lacks a seed at a length has no mean there."""
     values: dict[tuple[str, int], list[float | None]] = {}
     for run in runs:
@@ -59,10 +57,21 @@ def family(row: Row, rows: Sequence[Row]) -> list[Row]:
     """Pick the codes of the same loss: of `x` and `x_tanh`, direct, and `x_nm`, merged."""
 
     def stem(row: Row) -> str:
-        return row.entry.name.removesuffix("_nm").removesuffix("_tanh")
+        return row.entry.name.removesuffix(MERGED).removesuffix("_tanh")
 
     plain = (each for each in rows if each.encoding in ("code", "sign"))
     return [each for each in plain if stem(each) == stem(row)]
+
+
+def twins(rows: Sequence[Row]) -> list[tuple[Row, Row]]:
+    """Pair the codes of each entry with NMLayer with those of its loss without it."""
+    return [
+        (row, other)
+        for row in rows
+        if row.entry.name.endswith(MERGED) and row in family(row, rows)
+        for other in sorted(family(row, rows), key=lambda each: each.entry.name)
+        if not other.entry.name.endswith(MERGED)
+    ]
 
 
 def highlights(

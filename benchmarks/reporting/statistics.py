@@ -6,19 +6,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .paired import Comparison, Difference, compare_rows, holm, wilcoxon_p
-from .report import Run, markdown
+from .runs import Run
+from .tables import markdown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = [
-    "about_diagram",
-    "appendix",
-    "compare_rows",
-    "diagram_inches",
-    "draw_diagram",
-    "section",
-]
 ALPHA = 0.05
 DRAWN = 20  # rows of a diagram; more cannot be read
 

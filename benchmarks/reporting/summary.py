@@ -25,7 +25,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .results import write_text
+from ..results import write_text
 from .shape import MapOf, Maybe, check_shape
 
 FORMAT = 1

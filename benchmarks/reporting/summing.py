@@ -5,18 +5,18 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .kernels import quartiles
-from .quality import spec_of
-from .report import Run
-from .results import Record, Spec, Store
-from .suites import KernelSuite, QualitySuite, Row, Suite
+from ..results import Record, Spec, Store
+from ..specs import Selection, spec_of
+from ..suites import KernelSuite, QualitySuite, Row
+from .kernel_tables import quartiles
+from .runs import Run
 from .summary import FORMAT, Summary
 
 _ORIGIN = ("code", "git", "versions", "cpu")
 
 
 def of_selection(
-    selection: Sequence[tuple[Suite, Sequence[Spec]]],
+    selection: Selection,
     runs: Mapping[str, Sequence[Run]],
     store: Store,
     command: str,
@@ -25,7 +25,7 @@ def of_selection(
 
     Args:
         selection: a suite for each data set, with its specs; one suite of kernels.
-        runs: what `report.collect` gives, by data set.
+        runs: what `runs.collect` gives, by data set.
         store: where the results lie.
         command: by which they can be had.
     """

@@ -1,5 +1,6 @@
 """Where networks are trained: what `--device` and `--loaders` say."""
 
+import re
 from dataclasses import dataclass
 
 import torch
@@ -42,6 +43,19 @@ def describe_device(device: str) -> str:
     if not device.startswith("cuda"):
         return device
     return f"{device} ({torch.cuda.get_device_name(device)})"
+
+
+def same_device(described: str, device: str) -> bool:
+    """Tell whether a result was made on a device like this one, whatever its number.
+
+    Args:
+        described: by `describe_device`, in a result.
+        device: see `check_device`.
+    """
+    first, second = (
+        re.sub(r"^cuda:\d+", "cuda", text) for text in (described, describe_device(device))
+    )
+    return first == second
 
 
 def wait_for(device: str) -> None:

@@ -10,18 +10,17 @@ from typing import Any
 
 import pml_nmlayer
 
-_ROOT = Path(__file__).resolve().parent.parent
+_ROOT = Path(__file__).resolve().parents[2]
 _DISTRIBUTIONS = ("torch", "pytorch-metric-learning", "numpy", "scikit-learn")
 _DECISIVE = (
-    "methods/*.py",
+    "interface.py",
     "datasets/*.py",
-    "training.py",
-    "quality.py",
-    "inputs.py",
-    "trunks.py",
-    "vision.py",
-    "seeding.py",
-    "kernels.py",
+    "training/*.py",
+    "methods/*.py",
+    "running/inputs.py",
+    "running/quality.py",
+    "running/contests.py",
+    "running/kernels.py",
 )
 
 

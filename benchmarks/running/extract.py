@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from .datasets import Collection, ImageFiles, load_collection
+from ..datasets import Collection, ImageFiles, load_collection
+from ..results import write_file
+from ..training.trunks import Trunk, features_of, load_trunk
+from ..training.vision import Pictures, torchvision
 from .devices import check_device
-from .results import write_file
-from .trunks import Trunk, features_of, load_trunk
-from .vision import Pictures, torchvision
 
 
 def extract(

@@ -6,13 +6,13 @@ from typing import Any
 
 from torch import Tensor
 
-from .datasets import ImageFiles, Items
+from ..datasets import ImageFiles, Items
+from ..results import Spec
+from ..suites import QualitySuite
+from ..training.seeding import seeded
+from ..training.trunks import MLP, TRUNKS, features_of, load_trunk
+from ..training.vision import Pictures, torchvision
 from .devices import Machine
-from .results import Spec
-from .seeding import seeded
-from .suites import QualitySuite
-from .trunks import MLP, TRUNKS, features_of, load_trunk
-from .vision import Pictures, torchvision
 
 
 @dataclass(frozen=True)

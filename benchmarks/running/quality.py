@@ -1,4 +1,4 @@
-"""Quality suites: from a suite to specs, and from a spec to codes."""
+"""From the spec of a quality suite to codes: train one method, encode, measure."""
 
 import time
 from functools import lru_cache
@@ -11,70 +11,15 @@ from torch import Tensor
 
 from pml_nmlayer.codes import pack_codes
 
-from .datasets import Purpose, Split, load_split
+from ..datasets import Split, load_split
+from ..interface import ENCODINGS, Problem, Unsuited
+from ..methods import METHODS
+from ..results import Arrays, Record, Spec
+from ..training.seeding import seed_everything
 from .devices import Machine, describe_device, wait_for
 from .inputs import open_inputs
-from .interface import ENCODINGS, METHODS, Problem, Unsuited
-from .results import Arrays, Record, Spec
-from .seeding import seed_everything
-from .suites import Entry, QualitySuite
 
 _THIS = Machine()
-
-
-def plan(suite: QualitySuite) -> list[Spec]:
-    """List the specs of a report: every method at every length with every seed."""
-    return [
-        spec_of(suite, entry, bits, seed)
-        for seed in suite.seeds
-        for entry in suite.entries
-        for bits in suite.bits
-    ]
-
-
-def spec_of(suite: QualitySuite, entry: Entry, bits: int, seed: int) -> Spec:
-    """Spell out one run of a report. Fixed options win over tuned ones."""
-    return make_spec(suite, entry, bits, seed, tuned_settings(suite, entry))
-
-
-def tuned_settings(suite: QualitySuite, entry: Entry) -> dict[str, Any]:
-    """Look up what tuning chose; nothing if the suite was never tuned.
-
-    Raises:
-        ValueError: the suite was tuned, but not this method.
-    """
-    if suite.tuned is None:
-        return {}
-    try:
-        return suite.tuned.settings[entry.name]
-    except KeyError:
-        which = f" --dataset {suite.dataset}" if suite.one_of_several else ""
-        raise ValueError(
-            f"{suite.tuned.source} has no settings of {entry.name}; run "
-            f"`python -m benchmarks tune --suite {suite.name}{which} "
-            f"--methods {entry.name}`"
-        ) from None
-
-
-def make_spec(
-    suite: QualitySuite,
-    entry: Entry,
-    bits: int,
-    seed: int,
-    settings: dict[str, Any],
-    purpose: Purpose = "report",
-) -> Spec:
-    """Spell out one run, all options included: the spec alone says what is run."""
-    return {
-        "kind": "quality",
-        "suite": suite.name if purpose == "report" else f"{suite.name}-tune",
-        "purpose": purpose,
-        **suite.recipe,
-        "method": entry.method,
-        "settings": METHODS[entry.method].settings({**settings, **entry.options}),
-        "bits": bits,
-        "seed": seed,
-    }
 
 
 def execute(
@@ -83,7 +28,7 @@ def execute(
     """Train one method and encode queries and database.
 
     Args:
-        spec: see `make_spec`.
+        spec: see `specs.make_spec`.
         root: the data folder; None for that of the environment.
         machine: where networks are trained.
 

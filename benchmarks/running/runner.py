@@ -9,11 +9,11 @@ import faiss
 import torch
 from tqdm import tqdm
 
+from ..pool import Outcome, run_jobs
+from ..results import Arrays, Record, Spec, Store
 from . import kernels, quality
-from .devices import Machine
+from .devices import Machine, same_device
 from .environment import environment
-from .pool import Outcome, run_jobs
-from .results import Arrays, Record, Spec, Store
 
 EXECUTORS: dict[str, Callable[[Spec, Path | None, Machine], tuple[Record, Arrays]]] = {
     "quality": quality.execute,
@@ -29,6 +29,7 @@ class Summary:
     done: int = 0
     skipped: int = 0
     stale: int = 0  # skipped, and the result was made by other code
+    elsewhere: int = 0  # skipped, and the result was made on another device
     failed: int = 0
     refused: int = 0  # done or skipped: the method does not suit the data set
 
@@ -70,13 +71,10 @@ def run(
     for spec in specs:
         if spec in todo:
             continue
-        refused = store.is_refused(spec)
-        if force or not (refused or store.has_result(spec)):
+        if force or not (store.is_refused(spec) or store.has_result(spec)):
             todo.append(spec)
         else:
-            summary.skipped += 1
-            summary.refused += refused
-            summary.stale += _code_of(store.load(spec)) != code
+            _count_skipped(summary, store.load(spec), code, machine)
     work = partial(execute, root=root, machine=machine)
     jobs = run_jobs(work, todo, processes, timeout_s, parents=machine.loaders > 0)
     for index, outcome in tqdm(jobs, total=len(todo), unit="run", disable=not todo):
@@ -87,6 +85,19 @@ def run(
     return summary
 
 
+def _count_skipped(
+    summary: Summary, record: Record | None, code: str, machine: Machine
+) -> None:
+    assert record is not None
+    summary.skipped += 1
+    summary.stale += record["code"] != code
+    if "refused" in record:  # whatever the device
+        summary.refused += 1
+    else:
+        # records older than the option, and those of kernels, are of the CPU
+        summary.elsewhere += not same_device(record.get("device", "cpu"), machine.device)
+
+
 def _save(store: Store, spec: Spec, outcome: Outcome) -> None:
     about = {**environment(), "wall_s": outcome.wall_s}
     if outcome.error is not None:
@@ -94,7 +105,3 @@ def _save(store: Store, spec: Spec, outcome: Outcome) -> None:
     else:
         record, arrays = outcome.value
         store.save(spec, {**record, **about}, arrays)
-
-
-def _code_of(record: Record | None) -> str | None:
-    return None if record is None else record["code"]

@@ -14,7 +14,7 @@ from pml_nmlayer.codes import binarize
 from pml_nmlayer.label_sets import as_label_sets
 from pml_nmlayer.losses import MultiLabelLoss
 
-from .interface import Problem, Unsuited
+from ..interface import Problem, Unsuited
 from .vision import Feed, Pictures
 
 HIDDEN = Problem.width  # of the trunk that features have

@@ -10,12 +10,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from .registry import Registry
+from ..registry import Registry
 from .seeding import seeded
 from .vision import Transform, torchvision
 
 RANDOM = "random"
-MLP = "mlp"  # one layer on features: made by `training`, and no trunk for images
+MLP = "mlp"  # one layer on features: made by `learner`, and no trunk for images
 _IMAGENET = Transform(resize=256, crop=224)
 _SMALL = Transform(resize=32, crop=32)
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .datasets import ImageFiles
+from ..datasets import ImageFiles
 from .seeding import seeded
 
 _OPERATORS = (

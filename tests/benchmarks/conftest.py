@@ -1,6 +1,7 @@
 """One small suite, run once through the real command line; many tests look at it."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -72,11 +73,17 @@ def interrupted(folder):
 
 @pytest.fixture(scope="session")
 def finished(smoke_file, folder):
-    """Run the smoke suite in two processes: (process, standard output, results)."""
+    """Run the smoke suite in two processes: (status, both outputs, results to be read)."""
     out = folder / "results"
     process = command("run", "--suite", smoke_file, "--jobs", 2, "--out", out)
     output, errors = process.communicate(timeout=240)
     return process.returncode, output, errors, out
+
+
+@pytest.fixture
+def copied(finished, tmp_path):
+    """Copy the results of the smoke suite, for a command that writes reports anew."""
+    return shutil.copytree(finished[-1], tmp_path / "copied")
 
 
 @pytest.fixture

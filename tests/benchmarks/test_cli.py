@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import yaml
 
-from benchmarks import runner
 from benchmarks.__main__ import main, parser
 from benchmarks.pool import Outcome
-from benchmarks.quality import execute
 from benchmarks.results import Store
+from benchmarks.running import runner
+from benchmarks.running.quality import execute
 
 
 def in_this_process(function, jobs, processes, timeout_s, parents=False):
@@ -77,24 +77,32 @@ def test_reports_are_written(finished):
     assert (out / "smoke" / "map_vs_bits.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_second_run_skips_what_is_done(finished, smoke_file, capsys):
-    *_, out = finished
-    paths = raw_results(out)
+def test_a_second_run_skips_what_is_done(copied, smoke_file, capsys):
+    paths = raw_results(copied)
     before = [path.read_bytes() for path in paths]
-    arguments = ["run", "--suite", str(smoke_file), "--out", str(out)]
+    arguments = ["run", "--suite", str(smoke_file), "--out", str(copied)]
     assert main([*arguments, "--methods", "itq", "supcon_nm"]) == 0
     assert "0 runs done, 4 skipped, 0 failed" in capsys.readouterr().out
     assert [path.read_bytes() for path in paths] == before
 
 
-def test_results_of_other_code_are_pointed_out(finished, smoke_file, capsys, monkeypatch):
-    *_, out = finished
-    arguments = ["run", "--suite", str(smoke_file), "--out", str(out), "--methods", "itq"]
+def test_results_of_other_origin_are_pointed_out(copied, smoke_file, capsys, monkeypatch):
+    where = ["--suite", str(smoke_file), "--out", str(copied)]
+    arguments = ["run", *where, "--methods", "itq"]
     assert main(arguments) == 0
-    assert "other code" not in capsys.readouterr().err
+    assert "note" not in capsys.readouterr().err
     monkeypatch.setattr(runner, "environment", lambda: {"code": "changed"})
     assert main(arguments) == 0
-    assert "2 of the skipped results come from other code" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "2 of the skipped results come from other code" in said
+    assert "device" not in said
+    monkeypatch.undo()
+    path = next(p for p in raw_results(copied) if '"method": "itq"' in p.read_text())
+    path.write_text(path.read_text().replace('"device": "cpu"', '"device": "cuda (H100)"'))
+    assert main(arguments) == 0
+    said = capsys.readouterr().err
+    assert "1 of the skipped results come from another device; --force repeats" in said
+    assert "code" not in said
 
 
 def test_the_same_seed_gives_the_same_codes_in_another_process(finished, one_thread):

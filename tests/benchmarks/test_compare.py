@@ -4,11 +4,13 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks import compare, kernels, report, summing
 from benchmarks.__main__ import main
+from benchmarks.reporting import compare, summing
+from benchmarks.reporting.runs import collect
+from benchmarks.reporting.summary import save_summary
 from benchmarks.results import Store
-from benchmarks.suites import load_suites
-from benchmarks.summary import save_summary
+from benchmarks.specs import plan_kernels
+from benchmarks.suite_files import load_suites
 from tests.benchmarks.conftest import command
 from tests.benchmarks.test_summary import KERNELS, MADE
 
@@ -19,7 +21,7 @@ SEEDS = ("0", "1")
 def original(finished, smoke_file):
     """Sum up the smoke suite: rows itq and supcon_nm, 12 bits, two seeds."""
     (suite,), store = load_suites(str(smoke_file)), Store(finished[-1])
-    return summing.of_quality([(suite, report.collect(suite, store))], "c")
+    return summing.of_quality([(suite, collect(suite, store))], "c")
 
 
 @pytest.fixture
@@ -207,10 +209,10 @@ def race(tmp_path, capsys):
     path, names = tmp_path / "k.yml", ["map/argsort", "map/pml", "loss/DPSHLoss"]
     path.write_text(KERNELS)
     (suite,), store = load_suites(str(path)), Store(tmp_path / "out")
-    for spec, ratio in zip(kernels.plan(suite, names), (1.0, 0.5, 2.0), strict=True):
+    for spec, ratio in zip(plan_kernels(suite, names), (1.0, 0.5, 2.0), strict=True):
         arrays = {"ours_s": np.full(3, ratio), "peer_s": np.ones(3)}
         store.save(spec, {"peer": "a peer", **MADE}, arrays)
-    original = summing.of_kernels("k", kernels.plan(suite), store, "c")
+    original = summing.of_kernels("k", plan_kernels(suite), store, "c")
 
     def call(doctor, *more):
         baseline = copy.deepcopy(original)

@@ -5,16 +5,20 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import inputs, quality, report, trunks
 from benchmarks.__main__ import main
 from benchmarks.datasets import DATA_ROOT, ImageFiles, load_collection
-from benchmarks.devices import Machine
 from benchmarks.interface import Problem
+from benchmarks.reporting import notes
 from benchmarks.results import Store
-from benchmarks.seeding import seed_everything
-from benchmarks.suites import load_suites, narrow
-from benchmarks.training import Learner
-from benchmarks.vision import Feed, Pictures, Transform
+from benchmarks.running import inputs, quality
+from benchmarks.running.devices import Machine
+from benchmarks.specs import plan
+from benchmarks.suite_files import load_suites
+from benchmarks.suites import narrow
+from benchmarks.training import trunks
+from benchmarks.training.learner import Learner
+from benchmarks.training.seeding import seed_everything
+from benchmarks.training.vision import Feed, Pictures, Transform
 from tests.benchmarks.conftest import command
 from tests.benchmarks.test_trunks import MINI, needs_vision
 
@@ -68,7 +72,7 @@ def test_real_images_are_trained_on_and_a_second_run_gives_the_same(tmp_path, on
     assert "3 runs done, 0 skipped, 0 failed" in output
 
     store = Store(out)
-    for spec in quality.plan(load(path)):
+    for spec in plan(load(path)):
         record, stored = store.load(spec), store.load_arrays(spec)
         again = quality.execute(spec, tmp_path)[1]  # which loads for itself
         assert set(stored) == set(again)
@@ -88,7 +92,7 @@ def test_real_images_are_trained_on_and_a_second_run_gives_the_same(tmp_path, on
 def test_a_list_of_images_is_learned(colors, tmp_path, one_thread):
     suite = load(write(tmp_path / "s.yml", SUITE.replace("epochs: 2", "epochs: 8")))
     found = {}
-    for spec in quality.plan(narrow(suite, methods=["supcon", "itq"])):
+    for spec in plan(narrow(suite, methods=["supcon", "itq"])):
         record, arrays = quality.execute(spec, tmp_path)
         bits = {k: v for k, v in arrays.items() if k in ("query_sign", "query_code")}
         found[spec["method"]] = record, *bits.values()
@@ -205,7 +209,7 @@ def test_raw_features_are_made_once_and_leave_the_generator_alone(
         inputs, "features_of", lambda *a: calls.append(a) or trunks.features_of(*a)
     )
     inputs._frozen_features.cache_clear()
-    specs = quality.plan(narrow(suite, methods=["itq"]))
+    specs = plan(narrow(suite, methods=["itq"]))
     first, second, again = (
         quality.execute(spec, tmp_path)[1] for spec in (*specs, specs[0])
     )
@@ -218,7 +222,7 @@ def test_raw_features_are_made_once_and_leave_the_generator_alone(
 def test_trunks_that_are_not_pretrained_start_from_the_seed(tmp_path):
     suite = load(write(tmp_path / "s.yml", SUITE.replace("[0]", "[0, 1]")))
     files = ImageFiles(tmp_path, ())
-    specs = quality.plan(narrow(suite, methods=["itq"]))
+    specs = plan(narrow(suite, methods=["itq"]))
     first, second, again = (
         inputs.open_inputs(spec, files, Machine()).problem["trunk"][0].weight
         for spec in (*specs, specs[0])
@@ -288,11 +292,13 @@ def test_missing_weights_are_refused_at_once(tmp_path, capsys):
 def test_features_need_no_trunk_for_images(tmp_path):
     (suite,) = load_suites(str(write(tmp_path / "s.yml", FEATURES)))
     with pytest.raises(ValueError, match="digits holds feature vectors, but trunk small_c"):
-        quality.execute(quality.plan(suite)[0], tmp_path)
+        quality.execute(plan(suite)[0], tmp_path)
 
 
 def test_without_torchvision_a_run_names_the_extra(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("benchmarks.vision.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr(
+        "benchmarks.training.vision.importlib.util.find_spec", lambda name: None
+    )
     path, out = write(tmp_path / "s.yml", SUITE), tmp_path / "results"
     assert main(["run", "--suite", str(path), "--out", str(out)]) == 2
     assert "pip install 'pml-nmlayer[vision]'" in capsys.readouterr().err
@@ -304,7 +310,7 @@ def test_the_suites_of_papers_are_planned(name):
     assert [suite.dataset for suite in whole][2:] == ["nuswide-21", "coco", "imagenet-100"]
     for suite in whole:
         small = narrow(suite, methods=["supcon"], bits=[16], seeds=[0])
-        (spec,) = quality.plan(small)
+        (spec,) = plan(small)
         assert spec["trunk"] == {"paper": "alexnet"}.get(name, "resnet50")
         assert (spec["weights"], spec["trunk_lr_factor"]) == (None, 0.1)
         assert len(suite.seeds) == 5
@@ -313,7 +319,7 @@ def test_the_suites_of_papers_are_planned(name):
 @needs_vision
 def test_a_suite_of_papers_in_miniature(colors, tmp_path, one_thread):
     suite = narrow(load_suites("paper")[0], methods=["supcon"], bits=[16], seeds=[0])
-    (spec,) = quality.plan(suite)
+    (spec,) = plan(suite)
     small = {"dataset": "lists:colors", "weights": "random", "epochs": 1, "batch_size": 24}
     record, arrays = quality.execute({**spec, **small}, tmp_path)
     assert record["inputs"]["transform"]["crop"] == 224
@@ -328,7 +334,7 @@ def test_a_table_names_the_device():
         ({"device": "cpu"}, "A CPU"),
         ({"device": "cuda:0 (H100)"}, "cuda:0 (H100) beside A CPU"),
     ):
-        made, code = report._origin([{**record, **given}])
+        made, code = notes._origin([{**record, **given}])
         assert made == f"Made with torch 2 on {expected}."
         assert code == "Code: sources abc."
 
@@ -337,7 +343,7 @@ def test_a_table_names_the_device():
 @needs_vision
 def test_a_gpu_learns_as_well_and_codes_come_back(colors, tmp_path):
     suite = load(write(tmp_path / "s.yml", SUITE.replace("epochs: 2", "epochs: 8")))
-    for spec in quality.plan(suite):
+    for spec in plan(suite):
         record, arrays = quality.execute(spec, tmp_path, Machine("cuda"))
         assert record["device"].startswith("cuda (")
         codes = arrays["query_sign" if spec["method"] == "supcon" else "query_code"]

@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 
-from benchmarks import judging
+from benchmarks.reporting import judging
 from benchmarks.results import Store
 
 SPEC = {"suite": "s", "dataset": "d", "bits": 8, "seed": 0}

@@ -2,9 +2,12 @@ import faiss
 import pytest
 import torch
 
-from benchmarks import kernels
+from benchmarks.reporting import kernel_tables
 from benchmarks.results import Store
-from benchmarks.suites import KernelSuite, load_suite
+from benchmarks.running import contests, kernels
+from benchmarks.specs import plan_kernels
+from benchmarks.suite_files import load_suite
+from benchmarks.suites import KernelSuite
 
 TINY = KernelSuite(
     name="tiny",
@@ -24,13 +27,13 @@ def _short_samples(monkeypatch):
 
 
 def test_every_kernel_runs_and_is_in_the_table(tmp_path):
-    store, specs = Store(tmp_path), kernels.plan(TINY)
+    store, specs = Store(tmp_path), plan_kernels(TINY)
     for spec in specs[:-1]:
         record, arrays = kernels.execute(spec)
         assert all(len(seconds) == 2 and seconds.min() > 0 for seconds in arrays.values())
         store.save(spec, record, arrays)
     store.save(specs[-1], {"error": "boom"}, {})
-    lines = kernels.table_text(TINY, specs, store, "a command").splitlines()
+    lines = kernel_tables.table_text(TINY, specs, store, "a command").splitlines()
     rows = [line for line in lines if line.startswith("| ")][2:]
     assert len(rows) == len(specs)
     peers = ("PML", "argsort", "faiss", "nn.Linear")
@@ -39,7 +42,7 @@ def test_every_kernel_runs_and_is_in_the_table(tmp_path):
 
 
 def test_the_losses_are_those_of_the_package():
-    names = {spec["kernel"] for spec in kernels.plan(load_suite("kernels"))}
+    names = {spec["kernel"] for spec in plan_kernels(load_suite("kernels"))}
     assert {"loss/DPSHLoss", "map/argsort", "map/pml", "step/active_nmlayer"} <= names
     assert "loss/BaseHashingLoss" not in names
 
@@ -47,17 +50,17 @@ def test_the_losses_are_those_of_the_package():
 def test_evaluation_has_sizes_of_its_own():
     suite = load_suite("kernels")
     names = ["evaluation/faiss", "map/argsort"]
-    large, small = kernels.plan(suite, names)
+    large, small = plan_kernels(suite, names)
     assert {name: large[name] for name in suite.evaluation} == suite.evaluation
     assert (large["database"], large["threads"]) == (59_000, 2)
     assert (small["database"], small["repeats"]) == (suite.database, suite.repeats)
     assert "threads" not in small
-    assert "database 59,000" in kernels.table_text(suite, [], None, "c")
-    assert "threads" not in kernels.table_text(TINY, [], None, "c")
+    assert "database 59,000" in kernel_tables.table_text(suite, [], None, "c")
+    assert "threads" not in kernel_tables.table_text(TINY, [], None, "c")
 
 
 def test_threads_are_those_of_the_spec():
-    (spec,) = kernels.plan(TINY, ["evaluation/faiss"])
+    (spec,) = plan_kernels(TINY, ["evaluation/faiss"])
     torch_before, faiss_before = torch.get_num_threads(), faiss.omp_get_max_threads()
     try:
         kernels.execute({**spec, "threads": 2})
@@ -69,8 +72,8 @@ def test_threads_are_those_of_the_spec():
 
 def test_peers_compute_nearly_the_same():
     for name in ("map/argsort", "map/pml"):
-        (spec,) = kernels.plan(load_suite("kernels"), [name])
-        contest = kernels.KERNELS[name]({**spec, "queries": 20, "database": 2000})
+        (spec,) = plan_kernels(load_suite("kernels"), [name])
+        contest = contests.KERNELS[name]({**spec, "queries": 20, "database": 2000})
         peer = contest.peer()
         if isinstance(peer, dict):
             peer = peer["mean_average_precision"]
@@ -81,9 +84,9 @@ def test_a_median_ratio_is_that_of_the_repeats(tmp_path):
     import numpy as np
 
     store = Store(tmp_path)
-    (spec,) = kernels.plan(TINY, ["map/argsort"])
+    (spec,) = plan_kernels(TINY, ["map/argsort"])
     arrays = {"ours_s": np.array([1.0, 2.0, 9.0]), "peer_s": np.array([2.0, 2.0, 3.0])}
     store.save(spec, {"peer": "p"}, arrays)
-    row = kernels.table_text(TINY, [spec], store, "c").splitlines()[4]
+    row = kernel_tables.table_text(TINY, [spec], store, "c").splitlines()[4]
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert cells == ["map/argsort", "p", "2000.00", "2000.00", "1.00", "0.75 to 2.00"]

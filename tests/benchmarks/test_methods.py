@@ -9,9 +9,9 @@ import torch
 import yaml
 from torch.nn.functional import normalize
 
-from benchmarks import metrics, report, tuning
-from benchmarks.interface import METHODS, Problem, Unsuited
-from benchmarks.methods import few_anchors
+from benchmarks import tuning
+from benchmarks.interface import Problem, Unsuited
+from benchmarks.methods import METHODS, few_anchors
 from benchmarks.methods.classifier import codewords
 from benchmarks.methods.few_anchors import FewAnchors
 from benchmarks.methods.hash_learner import mean_abs_correlation
@@ -19,9 +19,13 @@ from benchmarks.methods.own_losses import OWN
 from benchmarks.methods.pml_losses import PML
 from benchmarks.methods.scorers import scorer_of
 from benchmarks.methods.square_batches import square_batches
-from benchmarks.quality import execute, make_spec
-from benchmarks.seeding import seed_everything
-from benchmarks.suites import Tuned, load_suite, load_suites
+from benchmarks.reporting import metrics
+from benchmarks.reporting.notes import protocol
+from benchmarks.running.quality import execute
+from benchmarks.specs import make_spec
+from benchmarks.suite_files import load_suite, load_suites
+from benchmarks.suites import Tuned
+from benchmarks.training.seeding import seed_everything
 
 PROBLEM = Problem(in_features=8, num_classes=4, bits=6, epochs=3, decay=0.4, batch_size=16)
 FEATURES = torch.randn(40, 8, generator=torch.Generator().manual_seed(0))
@@ -78,7 +82,7 @@ def test_static_groups_are_there_from_the_start_and_stay():
     head = method.head
     assert head.finished
     assert torch.equal(head.merge_matrix(), neighbours)
-    assert [layer.gradient for layer in head.layers] == ["full", "full"]
+    assert [layer.gradient for layer in head.layers] == ["weighted", "weighted"]
     before = head.linear.weight.clone()
     method.fit(FEATURES, LABELS)
     assert torch.equal(head.merge_matrix(), neighbours)
@@ -116,13 +120,13 @@ def test_scorers_by_name_and_weighting():
 
 def test_options_of_merging_reach_the_head():
     options = {"scorer": "drop_one", "weighting": "importance", "longest": 12}
-    more = {"max_group": 3, "merge": "tanh", "gradient": "weighted"}
+    more = {"max_group": 3, "merge": "tanh", "gradient": "full"}
     head = trained("dpsh_nm", **options, **more).head
     (layer,) = head.layers
     assert head.all_bits == (12, 6)
     assert head.merge == "tanh"
     assert layer.max_group == 3
-    assert layer.gradient == "weighted"
+    assert layer.gradient == "full"
     assert repr(layer.scorer) == repr(scorer_of("drop_one", "importance"))
     assert trained("csq_nm").head.lift
     assert not trained("dpsh_nm").head.lift
@@ -372,10 +376,10 @@ def test_a_report_says_the_budget(tmp_path):
     path = tmp_path / "s.yml"
     path.write_text(SUITE)
     suite = load_suite(str(path))
-    text = " ".join(report.protocol(suite, [], "command"))
+    text = " ".join(protocol(suite, [], "command"))
     assert "2 epochs, no trials of tuning, 1 seeds, a head of at most 9,000" in text
     searched = replace(suite, tuned=Tuned("s_tuned.yml", {}), head_parameters=None)
-    text = " ".join(report.protocol(searched, [], "command"))
+    text = " ".join(protocol(searched, [], "command"))
     assert "2 epochs, 3 trials of tuning, 1 seeds, a head of any size" in text
     assert "on validation queries at 24 bits with seeds 7" in text
 

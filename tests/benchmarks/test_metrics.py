@@ -2,8 +2,8 @@ import math
 
 import numpy as np
 
-from benchmarks.kernels import argsort_map
-from benchmarks.metrics import METRICS, judge, main_metrics, shown
+from benchmarks.reporting.metrics import METRICS, judge, main_metrics, shown
+from benchmarks.running.contests import argsort_map
 from tests import naive
 
 

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import kernels, page, quality
 from benchmarks.__main__ import main
-from benchmarks.environment import environment
+from benchmarks.reporting import page
 from benchmarks.results import Store
-from benchmarks.suites import load_suite
+from benchmarks.running.environment import environment
+from benchmarks.specs import plan_kernels, spec_of
+from benchmarks.suite_files import load_suite
 from tests.benchmarks import chromium
 
 EVIL = 'a <script>alert("x")</script> & b | c'
@@ -71,7 +72,7 @@ def make_run(suite, entry, bits, seed, store):
         | {"checksum": "0"},
         **environment(),
     }
-    store.save(quality.spec_of(suite, entry, bits, seed), record, arrays)
+    store.save(spec_of(suite, entry, bits, seed), record, arrays)
 
 
 def diagnostics(rng, bits):
@@ -94,7 +95,7 @@ def written(tmp_path_factory):
             for seed in suite.seeds:
                 make_run(suite, entry, bits, seed, store)
     times = np.array([1.0, 2.0, 3.0])
-    for spec in kernels.plan(load_suite("kernels"), ["map/argsort", "loss/DPSHLoss"]):
+    for spec in plan_kernels(load_suite("kernels"), ["map/argsort", "loss/DPSHLoss"]):
         store.save(
             spec, {"peer": "p", **environment()}, {"ours_s": times, "peer_s": 2 + 0 * times}
         )

@@ -2,12 +2,14 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from benchmarks import figures, insides, pictures, standing
-from benchmarks.metrics import METRICS
-from benchmarks.quality import spec_of
-from benchmarks.report import Run, main_table
+from benchmarks.reporting import figures, insides, pictures, standing
+from benchmarks.reporting.metrics import METRICS
+from benchmarks.reporting.runs import Run
+from benchmarks.reporting.tables import main_table
 from benchmarks.results import Store
-from benchmarks.suites import Entry, Row, load_suite
+from benchmarks.specs import spec_of
+from benchmarks.suite_files import load_suite
+from benchmarks.suites import Entry, Row
 
 SUITE = """
 kind: quality

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import yaml
 
-from benchmarks import runner
 from benchmarks.__main__ import main
+from benchmarks.running import runner
 from tests.benchmarks.test_cli import in_this_process, records
 
 SUITE = """

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from benchmarks import statistics
-from benchmarks.paired import compare_rows, holm, wilcoxon_p
-from benchmarks.report import Run
+from benchmarks.reporting import statistics
+from benchmarks.reporting.paired import compare_rows, holm, wilcoxon_p
+from benchmarks.reporting.runs import Run
 from benchmarks.suites import Entry, Row
 
 

@@ -5,12 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks import quality, tuning
-from benchmarks.interface import METHODS, MethodEntry
+from benchmarks import tuning
+from benchmarks.interface import MethodEntry
+from benchmarks.methods import METHODS
 from benchmarks.registry import Registry
 from benchmarks.results import key_of
 from benchmarks.search import Choice, LogUniform
-from benchmarks.suites import load_suite, load_suites, narrow, suite_names
+from benchmarks.specs import make_spec, plan
+from benchmarks.suite_files import load_suite, load_suites, suite_names
+from benchmarks.suites import narrow
 
 
 @pytest.fixture
@@ -29,7 +32,7 @@ def test_quick_is_tuned_for_all_it_runs():
     suite = load_suite("quick")
     assert suite.tuned is not None
     assert len(suite.seeds) >= 5
-    specs = quality.plan(suite)
+    specs = plan(suite)
     assert len(specs) == len(suite.entries) * len(suite.bits) * len(suite.seeds)
     assert len({key_of(spec) for spec in specs}) == len(specs)
 
@@ -71,14 +74,14 @@ def test_draws_are_spread_over_their_space():
 def test_a_fixed_option_is_not_searched_and_wins(quick):
     entry = replace(quick.entry("supcon"), options={"lr": 0.5})
     assert "lr" not in tuning.trials(quick, entry)[1]
-    spec = quality.make_spec(quick, entry, 12, 0, {"temperature": 0.3})
+    spec = make_spec(quick, entry, 12, 0, {"temperature": 0.3})
     assert spec["settings"] == {"lr": 0.5, "temperature": 0.3}
 
 
 def test_narrow_keeps_the_order_of_the_suite(quick):
     suite = narrow(quick, methods=["dpsh", "itq"], bits=[24], seeds=[8])
     assert [entry.name for entry in suite.entries] == ["itq", "dpsh"]
-    assert {(s["bits"], s["seed"]) for s in quality.plan(suite)} == {(24, 8)}
+    assert {(s["bits"], s["seed"]) for s in plan(suite)} == {(24, 8)}
 
 
 GOOD = """kind: quality
@@ -161,7 +164,7 @@ def test_a_file_of_several_data_sets_is_as_many_suites(tmp_path):
     assert first.name == second.name == "s"
     names = [suite.settings_file.name for suite in (first, second)]
     assert names == ["s_digits_tuned.yml", "s_digits_unseen_tuned.yml"]
-    keys = {key_of(spec) for suite in (first, second) for spec in quality.plan(suite)}
+    keys = {key_of(spec) for suite in (first, second) for spec in plan(suite)}
     assert len(keys) == 2
     (only,) = load_suites(str(path), datasets=["digits:unseen"])
     assert only.settings_file == second.settings_file  # narrowed or not

@@ -4,11 +4,12 @@ import math
 import numpy as np
 import pytest
 
-from benchmarks import kernels, summing
-from benchmarks.report import Run
+from benchmarks.reporting import summing
+from benchmarks.reporting.runs import Run
+from benchmarks.reporting.summary import load_summary, narrow_summary, save_summary
 from benchmarks.results import Store
-from benchmarks.suites import load_suites
-from benchmarks.summary import load_summary, narrow_summary, save_summary
+from benchmarks.specs import plan_kernels
+from benchmarks.suite_files import load_suites
 
 SUITE = """
 kind: quality
@@ -75,7 +76,7 @@ def timed(tmp_path):
     (tmp_path / "k.yml").write_text(KERNELS)
     (suite,) = load_suites(str(tmp_path / "k.yml"))
     names = ["map/argsort", "map/pml", "loss/DPSHLoss"]
-    store, specs = Store(tmp_path / "out"), kernels.plan(suite, names)
+    store, specs = Store(tmp_path / "out"), plan_kernels(suite, names)
     ours, peer = np.array([1.0, 4.0, 2.0]), np.array([2.0, 2.0, 2.0])
     store.save(specs[0], {"peer": "numpy", **MADE}, {"ours_s": ours, "peer_s": peer})
     store.save(specs[1], {"error": "boom", **MADE}, {})

@@ -1,15 +1,15 @@
-import math
-
 import pytest
 import torch
 from torch import nn
 
-from benchmarks.interface import METHODS, MethodEntry, Problem
-from benchmarks.methods.hashing import chain, epochs_per_stage
-from benchmarks.quality import execute, make_spec
-from benchmarks.seeding import seed_everything
-from benchmarks.suites import load_suite
-from benchmarks.training import HIDDEN, Learner, batches, decayed
+from benchmarks.interface import MethodEntry, Problem
+from benchmarks.methods import METHODS
+from benchmarks.methods.hashing import chain, merge_epochs
+from benchmarks.running.quality import execute
+from benchmarks.specs import make_spec
+from benchmarks.suite_files import load_suite
+from benchmarks.training.learner import HIDDEN, Learner, batches, decayed
+from benchmarks.training.seeding import seed_everything
 
 PROBLEM = Problem(in_features=8, num_classes=4, bits=6, epochs=5, decay=0.4, batch_size=16)
 
@@ -101,12 +101,12 @@ def test_a_head_is_merged_to_its_end_within_the_epochs():
     assert method.head.all_bits == (48, 24, 12)
     method.fit(torch.rand(40, 8), torch.arange(40) % 4)
     assert method.head.finished
-    assert epochs_per_stage(problem, 3) == 2
+    assert merge_epochs(problem, 3, 0.3) == [1, 2, 3]
+    assert merge_epochs(problem, 3, 0.9) == [3, 6, 9]
+    assert merge_epochs(problem, 3, 0.1) == [1, 2, 3]  # one epoch each, at least
+    assert merge_epochs(problem, 0, 0.3) == []
     with pytest.raises(ValueError, match="2 epochs are too few for 3 merges"):
-        epochs_per_stage(Problem(8, 4, 2, 2, 0.4, 16), 3)
-    for merges in (1, 2, 3):
-        active = merges * epochs_per_stage(Problem(8, 4, 2, 50, 0.4, 16), merges)
-        assert math.isclose(active, 30)
+        merge_epochs(Problem(8, 4, 2, 2, 0.4, 16), 3, 0.3)
 
 
 @pytest.mark.parametrize(

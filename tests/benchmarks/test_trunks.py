@@ -13,13 +13,15 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import quality, runner, trunks
 from benchmarks.__main__ import main
 from benchmarks.datasets import DATA_ROOT, ImageFiles, load_collection, load_split
-from benchmarks.extract import extract
-from benchmarks.suites import load_suites
-from benchmarks.trunks import TRUNKS, load_trunk
-from benchmarks.vision import Images, Pictures, Transform
+from benchmarks.running import quality, runner
+from benchmarks.running.extract import extract
+from benchmarks.specs import plan
+from benchmarks.suite_files import load_suites
+from benchmarks.training import trunks
+from benchmarks.training.trunks import TRUNKS, load_trunk
+from benchmarks.training.vision import Images, Pictures, Transform
 from tests.benchmarks.conftest import ROOT
 from tests.benchmarks.test_cli import in_this_process
 
@@ -244,7 +246,7 @@ def test_a_run_on_images_says_what_to_do_first(colors, tmp_path):
     path.write_text(SUITE.replace("features:pixels.npz", "lists:colors"))
     (suite,) = load_suites(str(path))
     with pytest.raises(ValueError, match="benchmarks extract --dataset lists:colors"):
-        quality.execute(quality.plan(suite)[0], tmp_path)
+        quality.execute(plan(suite)[0], tmp_path)
 
 
 def test_listing_trunks_needs_no_torchvision(capsys):

@@ -1,6 +1,7 @@
 import math
 
-from benchmarks.report import Run, cell, markdown, metric_value
+from benchmarks.reporting.runs import Run, metric_value
+from benchmarks.reporting.tables import cell, markdown
 from benchmarks.suites import Entry, Row
 
 ROW = Row(Entry("a", "itq", "A", {}, ("code",)), "code")

@@ -1,0 +1,12 @@
+"""From raw results to what a reader sees; codes are judged here, and nowhere else.
+
+- Values: `metrics` judges codes, `judging` keeps what it said, `runs` collects a suite.
+- Who is better: `standing` (means and ranks), `paired` (tests).
+- table.md: `tables`, their `notes`, `statistics`, `kernel_tables`.
+- report.html: `pictures` (and `insides` of one run) decide what `figures` draws, with
+  `captions`; `page` puts text and figures together.
+- summary.json: `summing` makes it, `summary` reads and writes it, `shape` checks it;
+  `compare` holds it against a baseline, and each `finding` is told.
+
+`writing` writes all of it.
+"""

@@ -1,0 +1,124 @@
+"""How the numbers of a table came about, one line a fact."""
+
+from collections.abc import Sequence
+
+from ..datasets import PROTOCOLS
+from ..results import Record
+from ..suites import QualitySuite
+from ..training.trunks import MLP
+from .runs import Run, metrics_of, records_of
+
+
+def protocol(suite: QualitySuite, runs: Sequence[Run], command: str) -> list[str]:
+    """Say how the numbers came about, one line a fact."""
+    lines = [metric.sentence for metric in metrics_of(runs)]
+    done = records_of(runs)
+    lines.append(
+        f"Mean ± standard deviation over seeds {', '.join(map(str, suite.seeds))}."
+    )
+    lines.append(
+        "In brackets: the rank of a mean among the codes of its length; 1, the highest, is "
+        "bold. A row that lacks a run has no rank, nor has an embedding of floats."
+    )
+    if done:
+        lines += _split_lines(done)
+    lines += [
+        f"no: {label} does not suit this data set ({reason})."
+        for label, reason in sorted({(r.row.label, r.refused) for r in runs if r.refused})
+    ]
+    lines += [
+        f"{suite.epochs} epochs of batches of {suite.batch_size} for every trained method, "
+        f"with one trunk and Adam, its learning rate falling along a cosine in the last "
+        f"{suite.decay:.0%} of the steps; the last epoch counts, none is chosen.",
+        *_trunk_lines(suite, done),
+        _budget_line(suite),
+        _settings_line(suite),
+        f"Training seconds: {_clock(suite)}, without evaluation; head: its count of "
+        "numbers.",
+    ]
+    return [*lines, *_origin(done), f"Command: `{command}`."]
+
+
+def sizes_by_protocol(done: Sequence[Record]) -> dict[str, list[str]]:
+    """Say how many items the parts of the splits have."""
+    sizes: dict[str, set[str]] = {}
+    for split in (record["split"] for record in done):
+        text = ", ".join(f"{count} {part}" for part, count in split["sizes"].items())
+        # records older than the names of protocols are of digits
+        sizes.setdefault(split.get("protocol", "digits"), set()).add(text)
+    return {name: sorted(texts) for name, texts in sizes.items()}
+
+
+def _split_lines(done: Sequence[Record]) -> list[str]:
+    return [
+        PROTOCOLS[name].text.format(sizes="; ".join(texts))
+        for name, texts in sizes_by_protocol(done).items()
+    ]
+
+
+def _budget_line(suite: QualitySuite) -> str:
+    trials = "no trials"
+    if suite.tuned is not None and suite.tuning is not None:
+        trials = f"{suite.tuning.trials} trials"
+    most = suite.head_parameters
+    head = "a head of any size" if most is None else f"a head of at most {most:,} numbers"
+    return (
+        f"Budget of every method: {suite.epochs} epochs, {trials} of tuning, "
+        f"{len(suite.seeds)} seeds, {head} while training."
+    )
+
+
+def _settings_line(suite: QualitySuite) -> str:
+    if suite.tuned is None or suite.tuning is None:
+        return "Settings: the defaults of each method; nothing was tuned."
+    return (
+        f"Settings: chosen from {suite.tuning.trials} random trials for each method, one "
+        "setting for all lengths, on validation queries at "
+        f"{', '.join(map(str, suite.tuning.bits))} bits with seeds "
+        f"{', '.join(map(str, suite.tuning.seeds))} "
+        f"(`{suite.tuned.source}` holds all trials); no test query took part."
+    )
+
+
+def _trunk_lines(suite: QualitySuite, done: Sequence[Record]) -> list[str]:
+    """Say how images became vectors; nothing of the trunk that features have."""
+    if suite.trunk == MLP:
+        return []
+    images = "random cuts, mirrored or not," if suite.augment else "whole images"
+    sums = {(r["inputs"]["weights"], r["inputs"]["weights_sha256"]) for r in done}
+    weights = [name + (f" (SHA-256 {sha})" if sha else "") for name, sha in sums]
+    return [
+        f"Trunk: {suite.trunk}, trained end to end on {images} with "
+        f"{suite.trunk_lr_factor:g} times the learning rate of the head. Methods on raw "
+        "features are given those of the untrained trunk.",
+        *(f"Weights of the trunk before training: {text}." for text in sorted(weights)),
+    ]
+
+
+def _clock(suite: QualitySuite) -> str:
+    return "one thread" if suite.trunk == MLP else "loading of images included"
+
+
+def _origin(done: Sequence[Record]) -> list[str]:
+    lines = []
+    for versions, place in sorted({(_versions(r), _place(r)) for r in done}):
+        lines.append(f"Made with {versions} on {place}.")
+    lines += [f"Code: {text}." for text in sorted({_commit(r) for r in done})]
+    return lines
+
+
+def _place(record: Record) -> str:
+    device = record.get("device", "cpu")  # records older than the option are of the CPU
+    return record["cpu"] if device == "cpu" else f"{device} beside {record['cpu']}"
+
+
+def _versions(record: Record) -> str:
+    return ", ".join(f"{name} {v}" for name, v in record["versions"].items())
+
+
+def _commit(record: Record) -> str:
+    git = record["git"]
+    if git is None:
+        return f"sources {record['code']}"
+    state = " with local changes" if git["dirty"] else ""
+    return f"commit {git['commit'][:12]}{state}, sources {record['code']}"

@@ -1,0 +1,191 @@
+"""Suites are written in YAML, one file a suite: reading and checking them."""
+
+from collections.abc import Sequence
+from dataclasses import MISSING, fields, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from .datasets import parse
+from .methods import METHODS
+from .registry import check_known
+from .results import file_name
+from .suites import Entry, KernelSuite, QualitySuite, Suite, Tuned, Tuning, check_seeds
+from .training.trunks import MLP, TRUNKS, default_lr_factor
+
+CONFIGS = Path(__file__).parent / "configs"
+S = TypeVar("S")
+
+
+def suite_names() -> list[str]:
+    """List the suites that have a file in `configs` (files of tuned settings aside)."""
+    names = (path.stem for path in CONFIGS.glob("*.yml"))
+    return sorted(name for name in names if not name.endswith("_tuned"))
+
+
+def load_suites(
+    name: str, with_tuned: bool = True, datasets: Sequence[str] | None = None
+) -> tuple[Suite, ...]:
+    """Read a suite: one for each data set that it names.
+
+    Args:
+        name: of a file in `configs`, or the path of any .yml file.
+        with_tuned: read the tuned settings as well, if there are any.
+        datasets: some of those in the file; None for all.
+
+    Raises:
+        ValueError: no such suite or data set, or a file that is not understood in full.
+    """
+    path = suite_path(name)
+    content = dict(yaml.safe_load(path.read_text()))
+    kind = content.pop("kind", None)
+    check_known(f"kind of suite in {path.name}", [kind], ("quality", "kernels"))
+    if kind == "kernels":
+        if datasets is not None:
+            raise ValueError(f"suite {path.stem} is about kernels and takes no --dataset")
+        return (_build(KernelSuite, {"name": path.stem, **content}, path),)
+    named = _datasets(content, path)
+    check_known(f"dataset of {path.stem}", datasets or (), named)
+    suites = []
+    for dataset in (each for each in named if datasets is None or each in datasets):
+        several = len(named) > 1
+        suite = _quality_suite(dict(content), path, dataset, several)
+        tuned = _tuned(suite) if with_tuned else None
+        suites.append(replace(suite, tuned=tuned))
+    return tuple(suites)
+
+
+def load_suite(name: str, with_tuned: bool = True) -> Suite:
+    """Read a suite that has one data set; see `load_suites`."""
+    suites = load_suites(name, with_tuned)
+    if len(suites) > 1:
+        raise ValueError(f"suite {name} has {len(suites)} data sets; name one of them")
+    return suites[0]
+
+
+def _datasets(content: dict[str, Any], path: Path) -> list[str]:
+    """Take out the data sets of a file: `datasets: [...]`, or one as `dataset: ...`."""
+    given = [content.pop(key) for key in ("dataset", "datasets") if key in content]
+    if len(given) != 1:
+        raise ValueError(f"{path.name} lacks dataset; say either dataset or datasets")
+    names = [given[0]] if isinstance(given[0], str) else list(given[0])
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"{path.name} must name data sets, each once; got {names}")
+    for name in names:
+        parse(name, f"dataset in {path.name}")
+    return names
+
+
+def _tuned_path(path: Path, dataset: str, several: bool) -> Path:
+    middle = f"_{file_name(dataset)}" if several else ""
+    return path.with_name(f"{path.stem}{middle}_tuned.yml")
+
+
+def suite_path(name: str) -> Path:
+    """Tell where a suite is written: in `configs`, or where the name itself says."""
+    if not name.endswith(".yml"):
+        check_known("suite", [name], suite_names())
+        return CONFIGS / f"{name}.yml"
+    if not Path(name).is_file():
+        raise ValueError(f"there is no suite file {name}")
+    return Path(name)
+
+
+def _quality_suite(
+    content: dict[str, Any], path: Path, dataset: str, several: bool
+) -> QualitySuite:
+    methods = content.pop("methods", [])
+    tuning = content.pop("tuning", None)
+    bits = tuple(content.get("bits", ()))
+    content |= {
+        "name": path.stem,
+        "dataset": dataset,
+        "one_of_several": several,
+        "settings_file": _tuned_path(path, dataset, several),
+        "bits": bits,
+        "seeds": tuple(content.get("seeds", ())),
+        "entries": tuple(_entry(item, path) for item in methods),
+        "tuning": None if tuning is None else _tuning(tuning, bits, path),
+        "tuned": None,
+    }
+    suite = _with_trunk(_build(QualitySuite, content, path), path)
+    names = [entry.name for entry in suite.entries]
+    if len(set(names)) < len(names):
+        raise ValueError(f"{path.name} names a method twice: {', '.join(names)}")
+    if suite.tuning is not None:
+        check_seeds(suite, suite.seeds)
+    return suite
+
+
+def _with_trunk(suite: QualitySuite, path: Path) -> QualitySuite:
+    """Check what a suite says of its trunk, and complete it."""
+    check_known(f"trunk in {path.name}", [suite.trunk], [MLP, *TRUNKS])
+    if suite.trunk == MLP:
+        given = [
+            name
+            for name in ("weights", "trunk_lr_factor", "augment")
+            if getattr(suite, name) not in (None, False)
+        ]
+        if given:
+            raise ValueError(
+                f"{path.name} says {', '.join(given)}, which is for a trunk on images; say "
+                f"`trunk:` ({', '.join(TRUNKS)}) as well, or leave it out"
+            )
+        return suite
+    factor = suite.trunk_lr_factor
+    if factor is None:
+        factor = default_lr_factor(suite.trunk, suite.weights)
+    if factor < 0:
+        raise ValueError(f"trunk_lr_factor in {path.name} must be at least 0, got {factor}")
+    return replace(suite, trunk_lr_factor=factor)
+
+
+def _entry(item: str | dict[str, Any], path: Path) -> Entry:
+    if isinstance(item, str):
+        item = {"name": item}
+    item = {"method": item.get("name"), "options": {}, **item}
+    method = METHODS[item["method"]]
+    method.settings(item["options"])
+    encodings = tuple(item.get("encodings", method.encodings))
+    check_known(f"encoding of {item['name']}", encodings, method.encodings)
+    content = {"label": method.label, **item, "encodings": encodings}
+    return _build(Entry, content, path)
+
+
+def _tuning(content: dict[str, Any], bits: tuple[int, ...], path: Path) -> Tuning:
+    content = {"bits": bits, **content, "seeds": content.get("seeds", ())}
+    check_known(f"bits of tuning in {path.name}", content["bits"], bits)
+    lists = {name: tuple(content[name]) for name in ("bits", "seeds")}
+    return _build(Tuning, {**content, **lists}, path)
+
+
+def _tuned(suite: QualitySuite) -> Tuned | None:
+    path = suite.settings_file
+    if not path.exists():
+        return None
+    content = yaml.safe_load(path.read_text())
+    if content["recipe"] != suite.recipe:
+        raise ValueError(
+            f"{path.name} was tuned with {content['recipe']}, but {suite.name} now says "
+            f"{suite.recipe}; run `python -m benchmarks tune` again or remove the file"
+        )
+    settings = {
+        name: outcome["chosen"]["settings"] if "chosen" in outcome else {}
+        for name, outcome in content["methods"].items()
+    }
+    return Tuned(path.name, settings)
+
+
+def _build(kind: type[S], content: dict[str, Any], path: Path) -> S:
+    all_fields = fields(kind)  # type: ignore[arg-type]
+    check_known(f"key in {path.name}", content, [item.name for item in all_fields])
+    needed = [
+        item.name
+        for item in all_fields
+        if item.default_factory is MISSING and item.default is MISSING
+    ]
+    missing = [name for name in needed if name not in content]
+    if missing:
+        raise ValueError(f"{path.name} lacks {', '.join(missing)}")
+    return kind(**content)

@@ -1,0 +1,85 @@
+"""Who may import whom in the benchmarks: a room imports from those above it alone."""
+
+import ast
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from benchmarks.running import environment
+from tests.benchmarks.conftest import ROOT
+
+HOUSE = ROOT / "benchmarks"
+# In the order of the docstring of the package.
+ROOMS = [
+    ["registry", "search", "results", "pool"],
+    ["datasets"],
+    ["interface"],
+    ["training"],
+    ["methods"],
+    ["suites"],
+    ["suite_files"],
+    ["running"],
+    ["specs"],
+    ["reporting"],
+    ["tuning"],
+    ["commands"],
+    ["__main__"],
+]
+RANK = {name: rank for rank, names in enumerate(ROOMS) for name in names}
+FILES = [path for path in sorted(HOUSE.rglob("*.py")) if path != HOUSE / "__init__.py"]
+
+
+def room(parts):
+    return parts[0].removesuffix(".py")
+
+
+def imported_rooms(path):
+    """Resolve relative imports, those within functions included."""
+    folder = path.relative_to(HOUSE).parts[:-1]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            above = folder[: len(folder) + 1 - node.level]
+            names = [node.module] if node.module else [alias.name for alias in node.names]
+            yield from (room([*above, *name.split(".")]) for name in names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.module.startswith("benchmarks"), "say it relatively"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(HOUSE)))
+def test_imports_point_upwards(path):
+    own = room(path.relative_to(HOUSE).parts)
+    assert own in RANK, f"{own} has no place yet: give it one in this test"
+    for other in imported_rooms(path):
+        assert other == own or RANK[other] < RANK[own], f"{path.name} imports {other}"
+        assert (own, other) != ("reporting", "running"), "reports need results alone"
+
+
+def test_the_rule_can_fail():
+    assert set(imported_rooms(HOUSE / "tuning.py")) >= {"reporting", "running", "suites"}
+    assert set(imported_rooms(HOUSE / "reporting" / "page.py")) == {"reporting", "results"}
+    assert RANK["reporting"] > RANK["running"] > RANK["suites"] > RANK["methods"]
+
+
+def test_a_worker_process_needs_no_drawing():
+    heavy = {"matplotlib", "statsmodels"}
+    script = f"import sys, benchmarks.__main__; print({heavy} & {{*sys.modules}})"
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "set()"
+
+
+def test_the_sources_that_decide_about_results_are_there(tmp_path, monkeypatch):
+    for pattern in environment._DECISIVE:
+        assert list(HOUSE.glob(pattern)), pattern
+    shutil.copytree(HOUSE, tmp_path / "benchmarks")
+    monkeypatch.setattr(environment, "_ROOT", tmp_path)
+    before = environment._fingerprint()
+    for name, decides in (("training/learner.py", True), ("reporting/tables.py", False)):
+        with (tmp_path / "benchmarks" / name).open("a") as file:
+            file.write("# changed")
+        after = environment._fingerprint()
+        assert (after != before) is decides, name
+        before = after
