@@ -31,7 +31,7 @@ def _pairs(codes: Tensor, labels: Tensor) -> _Pairs:
     ).fill_diagonal_(0)
     towards = torch.where(same, 1.0, -1.0)
     usable = (n_similar > 0) & (n_dissimilar > 0)
-    return _Pairs(0.5 * codes @ codes.T, weight, towards, usable)
+    return _Pairs((0.5 * codes) @ codes.T, weight, towards, usable)
 
 
 def _table(bits: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -114,7 +114,7 @@ def merge_cost(codes: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         linear = s * (codes.T @ ((agree - apart).sum(1, keepdim=True) * codes))
         both = agree + apart
         i, j = torch.triu_indices(len(codes), len(codes), 1, device=codes.device)
-        x = codes[i] * codes[j]  # of each pair once
+        x = codes.index_select(0, i) * codes.index_select(0, j)  # of each pair once
         quartic = 2 * x.T @ (both[i, j][:, None] * x)
         cost = both.sum() + 2 * linear + quartic
         cost = cost + _diagonals(own_agree) + 2 * s * own_agree

@@ -11,10 +11,10 @@ WINDOW = 8  # batches that are kept before they are counted together
 
 
 class _Shelf:
-    """Batches that wait to be counted, in memory that is made once.
+    """Outputs that wait to be counted, in memory that is made once.
 
-    Small tensors that outlive a training step cost more than they hold: allocators cannot
-    reuse the large blocks around them.
+    A step only copies. Small tensors that outlive it would cost more than they hold:
+    allocators cannot reuse the large blocks around them.
 
     Args:
         like: the first batch (B, K).
@@ -22,33 +22,35 @@ class _Shelf:
 
     def __init__(self, like: Tensor) -> None:
         rows = WINDOW * max(len(like), 1)
-        self.positive = like.new_empty(rows, like.shape[1], dtype=torch.bool)
-        self.sums = like.new_empty(WINDOW, dtype=torch.float32)
+        self.outputs = like.new_empty(rows, like.shape[1], dtype=torch.float32)
         self.sizes: list[int] = []
+        self.end = 0
 
     def has_room(self, outputs: Tensor) -> bool:
-        return (
-            outputs.device == self.positive.device
-            and len(self.sizes) < WINDOW
-            and sum(self.sizes) + len(outputs) <= len(self.positive)
+        return outputs.device == self.outputs.device and self.end + len(outputs) <= len(
+            self.outputs
         )
 
     def put(self, outputs: Tensor) -> None:
-        end = sum(self.sizes) + len(outputs)
-        torch.ge(outputs, 0, out=self.positive[end - len(outputs) : end])
-        # NaN and inf survive a sum, in float32 at least
-        total = self.sums[len(self.sizes)]
-        torch.sum(outputs, dim=(0, 1), dtype=torch.float32, out=total)
+        start, self.end = self.end, self.end + len(outputs)
+        self.outputs[start : self.end].copy_(outputs)
         self.sizes.append(len(outputs))
 
     def take(self) -> tuple[Tensor, list[int], Tensor]:
         """Empty it: codes (rows, K) of 0 and 1 (0 if unsound), sizes, who is sound."""
-        sizes, self.sizes = self.sizes, []
-        sounds = self.sums[: len(sizes)].isfinite().float()
-        ones = self.positive[: sum(sizes)].float()
-        for part, sound in zip(ones.split(sizes), sounds, strict=True):
-            part.mul_(sound)
-        return ones, sizes, sounds
+        rows, sizes = self.outputs[: self.end], self.sizes
+        self.sizes, self.end = [], 0
+        if len(set(sizes)) == 1:  # one operation instead of one a batch
+            batches = rows.view(len(sizes), -1)
+            sounds = batches.sum(1).isfinite().float()  # NaN and inf survive a sum
+            batches.ge_(0).mul_(sounds[:, None])
+        else:
+            parts = rows.split(sizes)
+            sounds = torch.stack([part.sum() for part in parts]).isfinite().float()
+            rows.ge_(0)
+            for part, sound in zip(parts, sounds, strict=True):
+                part.mul_(sound)
+        return rows, sizes, sounds
 
 
 class RedundancyGraph(nn.Module):
@@ -61,8 +63,8 @@ class RedundancyGraph(nn.Module):
               weighed down to `memory` items together, if they were more. What was measured
               on B items then counts B / (memory + B).
 
-    A batch is kept as one bit a code bit, and eight of them are counted together, which
-    takes less time than eight small sums. Whoever asks sees them all. What is counted are
+    Batches are kept, and eight of them are counted together, which takes less time than
+    eight small sums. Whoever asks sees them all. What is counted are
     whole numbers, so that nothing depends on when somebody asked.
 
     Args:
@@ -130,14 +132,21 @@ class RedundancyGraph(nn.Module):
         full = self.seen_batches % WINDOW == 0
         if not (measured or full or rank_and_size()[1] > 1):
             return
-        sound = self._count_kept()
+        if full or rank_and_size()[1] > 1:
+            sound = self._count_kept()
+        else:
+            sound = outputs.sum(dtype=torch.float32).isfinite()
         if full:
             self._fade()
         if not measured:
             return
         if scored is None:
             (scored,) = add_up(torch.full_like(self.scored_items, len(outputs)))
-        scored = scored.to(self.pairs) * sound
+        self._remember(importance, redundancy, scored.to(self.pairs) * sound)
+
+    def _remember(
+        self, importance: Tensor | None, redundancy: Tensor | None, scored: Tensor
+    ) -> None:
         total = self.scored_items.add_(scored)
         rate = scored / total.clamp(min=1)
         total.clamp_(max=self.memory)
@@ -158,9 +167,10 @@ class RedundancyGraph(nn.Module):
         assert self._shelf is not None
         ones, sizes, sounds = self._shelf.take()
         ones, sounds = ones.to(self.pairs), sounds.to(self.pairs)
-        items = torch.zeros_like(self.counted_items)
-        for size, sound in zip(sizes, sounds, strict=True):
-            items.add_(sound, alpha=size)
+        if len(set(sizes)) == 1:
+            items = sounds.sum() * sizes[0]
+        else:
+            items = sum((s * n for s, n in zip(sounds, sizes, strict=True)), sounds[0] * 0)
         unsound, sound = (1 - sounds).sum(), sounds[-1]
         with torch.autocast(ones.device.type, enabled=False):
             pairs = ones.T @ ones

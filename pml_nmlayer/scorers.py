@@ -16,7 +16,7 @@ from .pair_likelihood import drop_one_importance, merge_cost
 from .redundancy import RedundancyGraph, group_signs, partition
 
 Weighting = Literal["equal", "importance"]
-EVERY_N_STEPS = 8  # measuring pairs then costs a small part of a training step
+EVERY_N_STEPS = 16  # measuring pairs then costs a small part of a training step
 
 
 class Measurement(NamedTuple):
@@ -183,7 +183,7 @@ class MergeCost(Scorer):
         self,
         weighting: Weighting = "importance",
         every_n_steps: int = EVERY_N_STEPS,
-        max_items: int | None = 64,
+        max_items: int | None = 48,
     ) -> None:
         super().__init__(weighting, every_n_steps, max_items)
 

@@ -103,6 +103,9 @@ def shared_label(labels: Tensor, ref_labels: Tensor | None = None) -> Tensor:
         tensor([[False, False,  True],
                 [ True,  True, False]])
     """
+    ref_labels = labels if ref_labels is None else ref_labels
+    if labels.ndim == 1 and ref_labels.ndim == 1:
+        return labels[:, None] == ref_labels[None, :]
     return shared_label_count(labels, ref_labels) > 0
 
 
