@@ -1,0 +1,27 @@
+"""The figures of docs/choosing.md are those of stored results."""
+
+import json
+import re
+from pathlib import Path
+
+DOCS = Path(__file__).parent.parent / "docs"
+FIGURE = re.compile(r"\d\.\d{3} ± \d\.\d{3}")
+
+
+def test_every_figure_is_in_a_table_of_results():
+    tables = "".join(
+        (DOCS / "results" / suite / "table.md").read_text()
+        for suite in ("choosing", "lengths")
+    )
+    page = (DOCS / "choosing.md").read_text()
+    figures = FIGURE.findall(page)
+    assert len(figures) == 52
+    assert set(figures) <= set(FIGURE.findall(tables))
+
+
+def test_tables_are_those_of_the_summaries():
+    for suite in ("choosing", "lengths"):
+        folder = DOCS / "results" / suite
+        summary = json.loads((folder / "summary.json").read_text())
+        assert f"--suite {suite}" in json.dumps(summary)
+        assert f"--suite {suite}" in (folder / "table.md").read_text()
