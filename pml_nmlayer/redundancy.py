@@ -27,14 +27,15 @@ class _Shelf:
         self.end = 0
 
     def has_room(self, outputs: Tensor) -> bool:
-        return outputs.device == self.outputs.device and self.end + len(outputs) <= len(
-            self.outputs
-        )
+        # .shape, as len() of a tensor takes longer than all the rest
+        room = self.outputs.shape[0] - self.end
+        return outputs.device == self.outputs.device and outputs.shape[0] <= room
 
     def put(self, outputs: Tensor) -> None:
-        start, self.end = self.end, self.end + len(outputs)
-        self.outputs[start : self.end].copy_(outputs)
-        self.sizes.append(len(outputs))
+        size = outputs.shape[0]
+        self.outputs.narrow(0, self.end, size).copy_(outputs)
+        self.end += size
+        self.sizes.append(size)
 
     def take(self) -> tuple[Tensor, list[int], Tensor]:
         """Empty it: codes (rows, K) of 0 and 1 (0 if unsound), sizes, who is sound."""

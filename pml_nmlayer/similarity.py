@@ -30,7 +30,7 @@ def check_labels(labels: Tensor, count: int, name: str = "labels") -> None:
             f"{name} must be class ids of shape (B,) or multi-hot rows of shape (B, C), "
             f"got {tuple(labels.shape)}"
         )
-    if len(labels) != count:
+    if labels.shape[0] != count:
         raise ValueError(f"got {count} items but {len(labels)} {name}")
 
 

@@ -158,7 +158,7 @@ class NMLayer(Configured):
             return
         self._check_width(codes, "codes")
         if labels is not None:
-            check_labels(labels, len(codes))
+            check_labels(labels, codes.shape[0])
             labels = labels.to(codes.device)
         elif self.scorer.needs_labels:
             raise ValueError(

@@ -138,7 +138,7 @@ class ProgressiveHead(Configured):
     @property
     def finished(self) -> bool:
         """Whether the last merge is done."""
-        return self._stage == len(self.layers)
+        return self._stage == len(self.all_bits) - 1
 
     def forward(self, x: Tensor) -> Tensor:
         """Map trunk outputs (B, in_features) to real outputs (B, bits)."""
