@@ -61,7 +61,11 @@ def _budget_line(suite: QualitySuite) -> str:
     if suite.tuned is not None and suite.tuning is not None:
         trials = f"{suite.tuning.trials} trials"
     most = suite.head_parameters
-    head = "a head of any size" if most is None else f"a head of at most {most:,} numbers"
+    head = (
+        "a head of any size"
+        if most is None
+        else f"a head of at most {most:,} numbers on the trunk"
+    )
     return (
         f"Budget of every method: {suite.epochs} epochs, {trials} of tuning, "
         f"{len(suite.seeds)} seeds, {head} while training."

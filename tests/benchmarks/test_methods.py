@@ -322,6 +322,9 @@ def test_a_head_beyond_the_budget_is_an_error():
     message = "head of supcon_nm has 6,168 numbers while training.*: 6,167; choose smaller"
     with pytest.raises(ValueError, match=message):
         execute(digits_spec(head_parameters=numbers - 1))
+    raw = {"method": "itq", "settings": {"iterations": 1}}  # no trunk, so no budget
+    record, _ = execute(digits_spec(head_parameters=1, **raw))
+    assert record["head_parameters"]["training"] == 12 * 65
 
 
 def test_square_batches_hold_as_many_items_as_classes():
