@@ -65,8 +65,9 @@ class RedundancyGraph(nn.Module):
               on B items then counts B / (memory + B).
 
     Batches are kept, and eight of them are counted together, which takes less time than
-    eight small sums. Whoever asks sees them all. What is counted are
-    whole numbers, so that nothing depends on when somebody asked.
+    eight small sums. Whoever asks sees them all. Counts are whole numbers until `memory`
+    items were seen, so that it makes no difference when somebody asks (or saves); later it
+    may make one of rounding.
 
     Args:
         bits: K.
