@@ -106,9 +106,10 @@ class Learner:
             {"params": [*self.trunk.parameters()], "lr": trunk_lr},
             {"params": [*self.head.parameters()]},
         ]
-        optimizers = [torch.optim.Adam(groups, lr=self.lr)]
+        optimizers = [torch.optim.Adam(groups, lr=self.lr, fused=True)]
         if self.loss_lr is not None:
-            optimizers.append(torch.optim.Adam(self.loss.parameters(), lr=self.loss_lr))
+            own = torch.optim.Adam(self.loss.parameters(), lr=self.loss_lr, fused=True)
+            optimizers.append(own)
         return optimizers
 
     def step(
