@@ -35,7 +35,7 @@ def hadamard_codebook(num_classes: int, bits: int, seed: int = 0) -> Tensor:
         >>> (centres @ centres.T).tolist()
         [[4.0, 0.0, 0.0], [0.0, 4.0, 0.0], [0.0, 0.0, 4.0]]
     """
-    _check_size(num_classes, bits)
+    check_codebook_size(num_classes, bits)
     if not _hadamard_fits(num_classes, bits):
         raise ValueError(
             f"a Hadamard codebook has 2K centres at most and K a power of two; got "
@@ -75,7 +75,7 @@ def maximin_codebook(num_classes: int, bits: int, seed: int = 0) -> Tensor:
         >>> len(centres.unique(dim=0))
         8
     """
-    _check_size(num_classes, bits)
+    check_codebook_size(num_classes, bits)
     generator = torch.Generator("cpu").manual_seed(seed)
     centres = torch.empty(num_classes, bits, device="cpu", dtype=torch.float32)
     take = -(-num_classes // _ROUNDS)
@@ -137,7 +137,41 @@ def make_codebook(
     return maximin_codebook(num_classes, bits, seed)
 
 
-def _check_size(num_classes: int, bits: int) -> None:
+def majority(rows: Tensor, codebook: Tensor, tie_bits: Tensor) -> Tensor:
+    r"""Take the codeword of an item's class; for several classes each bit is a vote.
+
+    Formula:  t_ik = sign(sum over c of y_ic b_ck), and in a tied bit r_k.
+
+    Args:
+        rows: multi-hot rows y of 0 and 1.
+        codebook: b, of -1 and +1.
+        tie_bits: r, of -1 and +1, see `tie_bits_of`.
+
+    Shapes:   (B, C), (C, K), (K,) -> (B, K) of -1 and +1; r for an item without classes.
+    Source:   Yuan et al., CVPR 2020, arXiv:1908.00347 (CSQ).  Differs: r is drawn once, as
+              it decides half of the bits of two classes.
+    """
+    # sums are integers, so half a bit only speaks where they are zero
+    return torch.sign(rows @ codebook + 0.5 * tie_bits)
+
+
+def tie_bits_of(bits: int, seed: int = 0) -> Tensor:
+    """Draw the bits (K,) of -1 and +1 that decide tied votes, always the same of a seed."""
+    generator = torch.Generator("cpu").manual_seed(seed)
+    coins = torch.rand(bits, generator=generator, device="cpu")
+    return torch.where(coins < 0.5, -1.0, 1.0)
+
+
+def check_codebook_size(num_classes: int, bits: int) -> None:
+    """Refuse fewer codes than classes.
+
+    Args:
+        num_classes: C.
+        bits: K.
+
+    Raises:
+        ValueError: one is < 1, or C > 2^K.
+    """
     if num_classes < 1 or bits < 1:
         raise ValueError(
             f"a codebook needs num_classes >= 1 and bits >= 1, got {num_classes} and {bits}"

@@ -57,6 +57,47 @@ def check_label_pair(labels: Tensor, ref_labels: Tensor) -> None:
             )
 
 
+def class_rows(labels: Tensor, num_classes: int) -> Tensor:
+    r"""Write the classes of each item as a row of 0 and 1.
+
+    Args:
+        labels: class ids (B,) from 0 to C - 1, or multi-hot rows (B, C).
+        num_classes: C.
+
+    Shapes:   (B,) or (B, C) -> (B, C) float32.
+    Returns:  multi-hot rows.
+    Raises:   ValueError: multi-hot rows of another width than C, ids of a real dtype; and,
+              where labels are on the CPU, ids outside of [0, C) or rows with other values
+              than 0 and 1. On a GPU values are not read, which would stall every step:
+              there a wrong id trips the assertion of the index kernel.
+    Source:   convention of this package.  Differs: no.
+
+    Example:
+        >>> class_rows(torch.tensor([1, 0]), 3)
+        tensor([[0., 1., 0.],
+                [1., 0., 0.]])
+    """
+    readable = labels.device.type == "cpu" and not torch.compiler.is_compiling()
+    if labels.ndim == 2:
+        if labels.shape[1] != num_classes:
+            raise ValueError(
+                f"multi-hot labels must have num_classes={num_classes} columns, "
+                f"got {labels.shape[1]}"
+            )
+        if readable and not bool(((labels == 0) | (labels == 1)).all()):
+            raise ValueError("multi-hot labels must hold 0 and 1 only")
+        return labels.float()
+    if labels.is_floating_point():
+        raise ValueError(f"class ids must be integers, got {labels.dtype}")
+    if readable and not bool(((labels >= 0) & (labels < num_classes)).all()):
+        raise ValueError(
+            f"class ids must lie in [0, num_classes={num_classes}), got "
+            f"{int(labels.min())} to {int(labels.max())}"
+        )
+    rows = torch.zeros(len(labels), num_classes, device=labels.device)
+    return rows.scatter_(1, labels.long()[:, None], 1)
+
+
 def shared_label_count(labels: Tensor, ref_labels: Tensor | None = None) -> Tensor:
     r"""Count the labels that two items share.
 

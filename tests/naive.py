@@ -745,3 +745,17 @@ def bit_statistics_likelihood(codes, y, order, count):
         total = [t + len(rows) * v for t, v in zip(total, mine, strict=True)]
         weight += len(rows)
     return [t / max(weight, 1) for t in total]
+
+
+def class_means(outputs, rows):
+    """Mean sign of each output over the items of each class; 0 for a class of no item."""
+    means = []
+    for c in range(len(rows[0])):
+        members = [u for u, y in zip(outputs, rows, strict=True) if y[c]]
+        means.append(
+            [
+                sum(1 if u[k] >= 0 else -1 for u in members) / max(len(members), 1)
+                for k in range(len(outputs[0]))
+            ]
+        )
+    return means

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from pml_nmlayer.similarity import (
     check_label_pair,
     check_labels,
+    class_rows,
     jaccard,
     shared_label,
     shared_label_count,
@@ -56,5 +57,28 @@ def test_large_class_ids_stay_distinct():
     ],
 )
 def test_bad_input(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+@pytest.mark.parametrize("id_dtype", [torch.int64, torch.int32, torch.uint8])
+def test_class_rows(id_dtype, device):
+    ids = torch.tensor([2, 0, 2], dtype=id_dtype, device=device)
+    expected = torch.tensor([[0, 0, 1], [1, 0, 0], [0, 0, 1]], device=device)
+    assert torch.equal(class_rows(ids, 3), expected.float())
+    assert torch.equal(class_rows(expected.bool(), 3), expected.float())
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: class_rows(torch.tensor([0, 3]), 3), r"\[0, num_classes=3\), got 0"),
+        (lambda: class_rows(torch.tensor([-1, 2]), 3), "got -1 to 2"),
+        (lambda: class_rows(torch.tensor([0.0, 1.0]), 3), "must be integers"),
+        (lambda: class_rows(torch.ones(2, 4), 3), "num_classes=3 columns, got 4"),
+        (lambda: class_rows(torch.full((2, 3), 2), 3), "hold 0 and 1 only"),
+    ],
+)
+def test_rows_refuse_what_does_not_fit(call, message):
     with pytest.raises(ValueError, match=message):
         call()

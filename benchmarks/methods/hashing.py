@@ -27,6 +27,8 @@ MERGING: dict[str, Any] = {
     "scorer": "correlation",
     "weighting": None,
     "longest": LONGEST,
+    "merges": None,
+    "codewords": 0.0,
     "max_group": None,
     "merge": "linear",
     "gradient": "weighted",
@@ -58,6 +60,8 @@ def merged(
     scorer: str,
     weighting: str | None,
     longest: int,
+    merges: int | None,
+    codewords: float,
     max_group: int | None,
     merge: MergeAt,
     gradient: MemberGradient,
@@ -75,6 +79,8 @@ def merged(
         scorer: by name; "static" merges neighbours, all the way before the first step.
         weighting: of the scorer; None for its own default.
         longest: see `chain`.
+        merges: None for one at every halving, 1 for a single one at the end of the chain.
+        codewords: weight of the pull to learned codewords of classes; 0 for none.
         max_group: see `ProgressiveHead`, as of `merge` and `gradient`.
         merge: before or after the activation.
         gradient: of the members of a group.
@@ -84,12 +90,16 @@ def merged(
         trace: see `HashLearner`.
         options: of the loss.
     """
-    if scorer == STATIC and (max_group is not None or trace):
+    if scorer == STATIC and (max_group is not None or trace or codewords):
         raise ValueError(
-            "scorer static has groups of its own from the start, and no merge to trace: "
-            f"leave max_group={max_group} and trace={trace} out"
+            "scorer static has groups of its own from the start, no merge to trace and no "
+            f"code to find codewords in: leave max_group={max_group}, trace={trace} and "
+            f"codewords={codewords} out"
         )
+    if merges not in (None, 1):
+        raise ValueError(f"merges must be None (every halving) or 1, got {merges}")
     bits = chain(problem.bits, longest)
+    bits = bits if merges is None else (bits[0], bits[-1])
     own = parts(loss, problem, bits[0], options)
     head = ProgressiveHead(
         problem.width,
@@ -101,8 +111,9 @@ def merged(
         gradient=gradient,
         longer=longer,
         lift=loss.per_class,
+        num_classes=problem.num_classes if codewords else None,
     )
-    own["loss"] = NMLoss(own["loss"], head)
+    own["loss"] = NMLoss(own["loss"], head, codewords)
     if scorer == STATIC:
         merge_at_once(head)
         return HashLearner(problem, head, **own)

@@ -106,10 +106,9 @@ class Learner:
             {"params": [*self.trunk.parameters()], "lr": trunk_lr},
             {"params": [*self.head.parameters()]},
         ]
-        optimizers = [torch.optim.Adam(groups, lr=self.lr, fused=True)]
+        optimizers = [torch.optim.Adam(groups, lr=self.lr)]
         if self.loss_lr is not None:
-            own = torch.optim.Adam(self.loss.parameters(), lr=self.loss_lr, fused=True)
-            optimizers.append(own)
+            optimizers.append(torch.optim.Adam(self.loss.parameters(), lr=self.loss_lr))
         return optimizers
 
     def step(

@@ -6,11 +6,13 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
+from ..codebooks import check_codebook_size, majority, tie_bits_of
 from ..codes import raw_sign
+from ..codewords import ClassMeans, semantic_codebook
 from ..process_group import as_on_first, gather_rows
 from ..redundancy import RedundancyGraph, check_group_sizes
 from ..scorers import Measurement, Scorer, make_scorer
-from ..similarity import check_labels
+from ..similarity import check_labels, class_rows
 from .configuration import Configured
 
 MemberGradient = Literal["full", "weighted"]
@@ -42,6 +44,12 @@ class NMLayer(Configured):
     graph. `freeze` cuts the graph into groups; from then on the layer merges. `activate`
     starts over with an empty graph.
 
+    With `num_classes` the layer also learns a codeword for each class: in the active phase
+    the mean code of each class, and at the merge one code of K' bits a class, distinct and
+    near to these means, so that similar classes have similar codewords (see
+    `semantic_codebook`). `codeword_targets` tells which code an item should have from then
+    on; `NMLoss` pulls it there.
+
     In a torch process group (DistributedDataParallel) `observe` and `freeze` are calls that
     all processes make together: the graph is that of the union of their batches, and all
     get the groups of process 0. A process without items passes an empty batch.
@@ -61,13 +69,15 @@ class NMLayer(Configured):
             under Adam until its averages forget the larger gradients before the merge.
             docs/choosing.md has measured both.
         memory: items that the running averages remember (see `RedundancyGraph`).
+        num_classes: C, to learn codewords of classes; None for none. Labels are then
+            needed, class ids in [0, C) or multi-hot rows (B, C).
 
     Shapes:   u (B, K) -> (B, K) active, (B, K') frozen. Every buffer keeps its shape, so
               that load_state_dict(strict=True) works in any phase; phase, groups and graph
               come with it. A state saved with other arguments is refused (ValueError).
     Returns:  tensor of the dtype of u, with gradients to every bit of non-zero weight.
     Raises:   ValueError: not 1 <= K' < K, max_group too small, an unknown scorer or
-              gradient, or input of another width.
+              gradient, more classes than codes (C > 2^K'), or input of another width.
     Source:   Fu et al., IJCAI 2019, arXiv:1809.02302.
               Differs: the abstract leaves the update of the graph, the weights, signs,
               gradients and the bound on groups open; here they are as stated.
@@ -84,6 +94,8 @@ class NMLayer(Configured):
     groups: Tensor
     weights: Tensor
     frozen: Tensor
+    codewords: Tensor | None
+    tie_bits: Tensor | None
 
     def __init__(
         self,
@@ -93,6 +105,7 @@ class NMLayer(Configured):
         max_group: int | None = None,
         gradient: MemberGradient = "weighted",
         memory: int = 10_000,
+        num_classes: int | None = None,
     ) -> None:
         super().__init__()
         if not 1 <= out_bits < in_bits:
@@ -109,6 +122,15 @@ class NMLayer(Configured):
         self.gradient = gradient
         self.scorer = make_scorer(scorer)
         self.graph = RedundancyGraph(in_bits, memory)
+        self.num_classes = num_classes
+        self.class_means: ClassMeans | None = None
+        codewords = tie_bits = None
+        if num_classes is not None:
+            check_codebook_size(num_classes, out_bits)
+            self.class_means = ClassMeans(num_classes, in_bits, memory)
+            codewords, tie_bits = torch.zeros(num_classes, out_bits), tie_bits_of(out_bits)
+        self.register_buffer("codewords", codewords)
+        self.register_buffer("tie_bits", tie_bits, persistent=False)
         self.register_buffer("groups", torch.arange(in_bits))
         self.register_buffer("weights", torch.ones(in_bits))
         self.register_buffer("frozen", torch.tensor(False))
@@ -165,6 +187,13 @@ class NMLayer(Configured):
                 f"the scorer {self.scorer!r} needs labels, got None; without labels use "
                 "scorers.Correlation('equal')"
             )
+        if self.class_means is not None:
+            if labels is None:
+                raise ValueError(
+                    f"codewords of {self.num_classes} classes need labels, got None; "
+                    "without labels leave num_classes out"
+                )
+            self.class_means.update(codes, labels)
         self.graph.update(codes, *self._measure(codes, labels))
 
     def _measure(self, codes: Tensor, labels: Tensor | None) -> Measurement:
@@ -196,18 +225,48 @@ class NMLayer(Configured):
         self.groups.copy_(as_on_first(groups))
         self.weights.copy_(as_on_first(weights))
         self._set_frozen(True)
+        if self.class_means is not None:
+            assert self.codewords is not None
+            means = self.class_means.mean @ self.merge_matrix().T
+            codewords = semantic_codebook(means, self.target_bits)
+            self.codewords.copy_(as_on_first(codewords.to(self.codewords)))
+
+    def codeword_targets(self, labels: Tensor) -> Tensor | None:
+        """Tell which codes items should have.
+
+        Args:
+            labels: class ids (B,) or multi-hot rows (B, C).
+
+        Returns:
+            (B, K') of -1 and +1: the codeword of the class, or the vote of several (see
+            `majority`). None while active, or without `num_classes`.
+
+        Raises:
+            ValueError: labels that do not fit.
+        """
+        if self.num_classes is None or not self._is_frozen:
+            return None
+        assert self.codewords is not None
+        assert self.tie_bits is not None
+        rows = class_rows(labels.to(self.codewords.device), self.num_classes)
+        with torch.autocast(rows.device.type, enabled=False):
+            return majority(rows, self.codewords, self.tie_bits)
 
     @torch.no_grad()
     def activate(self) -> None:
         """Return to the active phase with an empty graph: all K bits pass again."""
         self.groups.copy_(torch.arange(self.in_bits))
         self.weights.fill_(1)
+        if self.codewords is not None:
+            self.codewords.zero_()
         self.forget()
         self._set_frozen(False)
 
     def forget(self) -> None:
-        """Empty the graph; the phase stays."""
+        """Empty the graph and what is known of classes; the phase stays."""
         self.graph.reset()
+        if self.class_means is not None:
+            self.class_means.reset()
 
     def lift(self, v: Tensor) -> Tensor:
         r"""Spread merged outputs over K dimensions without changing inner products.
@@ -262,6 +321,7 @@ class NMLayer(Configured):
             "max_group": self.max_group,
             "gradient": self.gradient,
             "memory": self.graph.memory,
+            "num_classes": self.num_classes,
         }
 
     def _load_from_state_dict(self, *args: Any) -> None:

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from ..codes import binarize
 from ..scorers import Scorer
+from ..similarity import check_labels
 from .configuration import Configured
 from .folding import Folded, empty_fold, fold_into
 from .nm_layer import MemberGradient, NMLayer
@@ -47,13 +48,15 @@ class ProgressiveHead(Configured):
             folded, as it was right before the merge; a trunk that trains on moves away from
             it. "joint": they are computed from the same neurons, and `NMLoss` takes the
             mean of the loss over all lengths passed so far. "drop": they are gone.
+        num_classes: C, to learn a codeword for each class at every merge, to which
+            `NMLoss` then pulls the codes (see `NMLayer`); None for none.
 
     Shapes:   x (B, in_features) -> h (B, bits now). All parameters and buffers keep their
               shapes through all stages, and a state saved with other arguments is refused
               (ValueError).
     Returns:  real outputs before sign.
-    Raises:   ValueError: lengths not strictly falling or < 1, unknown options, or
-              merge="tanh" without tanh.
+    Raises:   ValueError: lengths not strictly falling or < 1, unknown options,
+              merge="tanh" without tanh, or more classes than codes of some merge.
     Source:   Fu et al., IJCAI 2019, arXiv:1809.02302.
               Differs: where the merge stands, and that the next stage's active phase begins
               with the merge, are decided here.
@@ -82,6 +85,7 @@ class ProgressiveHead(Configured):
         batch_norm: bool = False,
         lift: bool = False,
         longer: Longer = "snapshot",
+        num_classes: int | None = None,
     ) -> None:
         super().__init__()
         bits = tuple(bits)
@@ -99,10 +103,11 @@ class ProgressiveHead(Configured):
         self.activation = activation
         self.merge = merge
         self.lift = lift
+        self.num_classes = num_classes
         self.linear = nn.Linear(in_features, bits[0])
         self.norm = nn.BatchNorm1d(bits[0]) if batch_norm else None
         self.layers = nn.ModuleList(
-            NMLayer(long, short, scorer, max_group, gradient, memory)
+            NMLayer(long, short, scorer, max_group, gradient, memory, num_classes)
             for long, short in pairwise(bits)
         )
         self.longer = longer
@@ -191,20 +196,61 @@ class ProgressiveHead(Configured):
         Raises:
             ValueError: as `NMLayer.observe`.
         """
-        wide = (
-            self.lift and embeddings.ndim == 2 and embeddings.shape[1] == self.all_bits[0]
-        )
-        if not wide and (embeddings.ndim != 2 or embeddings.shape[1] != self.bits):
+        outputs = self._unlifted(embeddings, self._stage)
+        if not self.finished:
+            self.current_layer.observe(outputs, labels)
+
+    def _unlifted(self, embeddings: Tensor, stage: int) -> Tensor:
+        """Undo what `lift` did, if it did; refuse what this head cannot have put out."""
+        bits, width = self.all_bits[stage], self.all_bits[0]
+        if embeddings.ndim == 2 and self.lift and embeddings.shape[1] == width:
+            for layer in self._merged()[:stage]:
+                embeddings = layer.unlift(embeddings)
+        elif embeddings.ndim != 2 or embeddings.shape[1] != bits:
             raise ValueError(
-                f"embeddings must have shape (B, {self.bits}), got "
+                f"embeddings must have shape (B, {bits}), got "
                 f"{tuple(embeddings.shape)}: pass this head's own outputs"
             )
-        if self.finished:
-            return
-        if wide:
-            for layer in self._merged():
-                embeddings = layer.unlift(embeddings)
-        self.current_layer.observe(embeddings, labels)
+        return embeddings
+
+    def codeword_nll(
+        self, embeddings: Tensor, labels: Tensor | None, bits: int | None = None
+    ) -> Tensor | None:
+        r"""Measure how far outputs are from the codewords of their classes.
+
+        Formula:  mean over i, k of -log p_ik,  p = ½(1 + t h) with tanh outputs h and
+                  p = 1 / (1 + exp(-2 t h)) with linear ones: the same, as a function of u;
+                  t = `NMLayer.codeword_targets` of the last merge.
+
+        Args:
+            embeddings: this head's outputs (B, bits), lifted or not.
+            labels: class ids (B,) or multi-hot rows (B, C).
+            bits: which of the lengths reached so far the outputs have; None for the
+                present one.
+
+        Returns:
+            0-d, in nats a bit, 0 for an empty batch; None if there are no codewords:
+            without `num_classes`, or before the first merge.
+
+        Raises:
+            ValueError: labels are missing or do not fit, or outputs of another width.
+        """
+        stage = self._stage if bits is None else self.all_bits.index(bits)
+        if self.num_classes is None or stage == 0:
+            return None
+        if labels is None:
+            raise ValueError(f"codewords of {self.num_classes} classes need labels")
+        check_labels(labels, embeddings.shape[0])
+        h = self._unlifted(embeddings, stage).float()
+        targets = self._merged()[stage - 1].codeword_targets(labels)
+        assert targets is not None
+        agreement = targets * h
+        if self.activation is None:
+            nll = F.softplus(-2 * agreement)
+        else:
+            # A saturated output on the wrong side has no slope anyway, but no infinite loss
+            nll = -torch.log((0.5 * (1 + agreement)).clamp(min=1e-6))
+        return nll.sum() / max(nll.numel(), 1)
 
     @property
     def current_layer(self) -> NMLayer:
@@ -333,6 +379,7 @@ class ProgressiveHead(Configured):
             "batch_norm": self.norm is not None,
             "lift": self.lift,
             "longer": self.longer,
+            "num_classes": self.num_classes,
         }
 
     def _load_from_state_dict(self, *args: Any) -> None:

@@ -2,11 +2,11 @@
 
 from typing import Any
 
-import torch
 from pytorch_metric_learning.utils import common_functions as c_f
 from pytorch_metric_learning.utils import loss_and_miner_utils as lmu
 from torch import Tensor
 
+from ..similarity import class_rows
 from .base_hashing_loss import BaseHashingLoss, LossDict
 
 
@@ -63,7 +63,12 @@ class BaseClassHashingLoss(BaseHashingLoss):
         c_f.labels_required(labels)
         c_f.ref_not_supported(embeddings, labels, ref_emb, ref_labels)
         assert labels is not None
-        rows = class_rows(labels, self.num_classes, embeddings, self.embedding_size)
+        if embeddings.shape[1] != self.embedding_size:
+            raise ValueError(
+                f"embeddings must have embedding_size={self.embedding_size} columns, got "
+                f"{embeddings.shape[1]}"
+            )
+        rows = class_rows(labels, self.num_classes).to(embeddings.dtype)
         loss_dict = self.class_losses(embeddings, rows)
         if indices_tuple is not None:
             weights = lmu.convert_to_weights(indices_tuple, labels, embeddings.dtype)
@@ -71,51 +76,3 @@ class BaseClassHashingLoss(BaseHashingLoss):
                 if part["reduction_type"] == "element":
                     part["losses"] = part["losses"] * weights
         return loss_dict
-
-
-def class_rows(labels: Tensor, num_classes: int, embeddings: Tensor, bits: int) -> Tensor:
-    r"""Write the classes of each item as a row of 0 and 1, after checking the batch.
-
-    Args:
-        labels: class ids (B,) from 0 to C - 1, or multi-hot rows (B, C).
-        num_classes: C.
-        embeddings: give the dtype and the device.
-        bits: code length K that `embeddings` must have.
-
-    Shapes:   labels (B,) or (B, C), embeddings (B, K) -> (B, C), dtype of `embeddings`.
-    Returns:  multi-hot rows.
-    Raises:   ValueError: embeddings of another width than K, multi-hot rows of another
-              width than C; and, where labels are on the CPU, ids outside of [0, C) or rows
-              with other values than 0 and 1. On a GPU values are not read, which would
-              stall every step: there a wrong id trips the assertion of the index kernel.
-    Source:   convention of this package.  Differs: no.
-
-    Example:
-        >>> import torch
-        >>> class_rows(torch.tensor([1, 0]), 3, torch.zeros(2, 8), 8)
-        tensor([[0., 1., 0.],
-                [1., 0., 0.]])
-    """
-    if embeddings.shape[1] != bits:
-        raise ValueError(
-            f"embeddings must have embedding_size={bits} columns, got {embeddings.shape[1]}"
-        )
-    readable = labels.device.type == "cpu" and not torch.compiler.is_compiling()
-    if labels.ndim == 2:
-        if labels.shape[1] != num_classes:
-            raise ValueError(
-                f"multi-hot labels must have num_classes={num_classes} columns, "
-                f"got {labels.shape[1]}"
-            )
-        if readable and not bool(((labels == 0) | (labels == 1)).all()):
-            raise ValueError("multi-hot labels must hold 0 and 1 only")
-        return labels.to(embeddings.dtype)
-    if labels.is_floating_point():
-        raise ValueError(f"class ids must be integers, got {labels.dtype}")
-    if readable and not bool(((labels >= 0) & (labels < num_classes)).all()):
-        raise ValueError(
-            f"class ids must lie in [0, num_classes={num_classes}), got "
-            f"{int(labels.min())} to {int(labels.max())}"
-        )
-    rows = embeddings.new_zeros(len(labels), num_classes)
-    return rows.scatter_(1, labels.long()[:, None], 1)

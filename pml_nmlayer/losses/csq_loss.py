@@ -2,12 +2,11 @@
 
 from typing import Any, Literal
 
-import torch
 from pytorch_metric_learning.utils import common_functions as c_f
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..codebooks import make_codebook
+from ..codebooks import majority, make_codebook, tie_bits_of
 from .base_class_hashing_loss import BaseClassHashingLoss
 from .base_hashing_loss import (
     LossDict,
@@ -79,9 +78,7 @@ class CSQLoss(BaseClassHashingLoss):
         centres = make_codebook(num_classes, embedding_size, codebook, seed)
         self.register_buffer("codebook", centres)
         # Another seed than the centres': a tie must not always fall to the same class.
-        generator = torch.Generator("cpu").manual_seed(seed + 1)
-        coins = torch.rand(embedding_size, generator=generator, device="cpu")
-        self.register_buffer("tie_bits", torch.where(coins < 0.5, -1.0, 1.0))
+        self.register_buffer("tie_bits", tie_bits_of(embedding_size, seed + 1))
         self.add_to_recordable_attributes(
             list_of_names=["quantization_weight"],
             is_stat=False,
@@ -103,8 +100,7 @@ class CSQLoss(BaseClassHashingLoss):
     def _centres_of(self, rows: Tensor) -> Tensor:
         codebook = c_f.to_device(self.codebook, rows, dtype=rows.dtype)
         tie_bits = c_f.to_device(self.tie_bits, rows, dtype=rows.dtype)
-        # sums are integers, so half a bit only speaks where they are zero
-        return torch.sign(rows @ codebook + 0.5 * tie_bits)
+        return majority(rows, codebook, tie_bits)
 
     def _sub_loss_names(self) -> list[str]:
         return ["loss", "quantization_loss"]

@@ -17,6 +17,10 @@ class NMLoss(BaseMetricLossFunction):
               For a head with longer="joint", L is the mean of that loss over all code
               lengths passed so far; each gets the tuples that were mined for the shortest.
 
+    For a head with `num_classes`, γ · head.codeword_nll(...) is added from the first merge
+    on: items are pulled to the codewords of their classes, which the head has found in its
+    longer code. That decides about short codes of many classes: see docs/does-it-work.md.
+
     On several processes, put this wrapper outside of PML's:
     NMLoss(DistributedLossWrapper(loss), head). The head gathers what it observes itself.
 
@@ -25,12 +29,14 @@ class NMLoss(BaseMetricLossFunction):
             loss(embeddings, labels, ...), such as PML's CrossBatchMemory.
         head: an object with `observe(embeddings, labels)`, such as `ProgressiveHead`. It is
             not registered as a submodule: its parameters and state belong to the model.
+        codeword_weight: γ >= 0, no unit; without effect for a head without `num_classes`.
 
     Shapes:   those of the loss.
     Returns:  the value of the loss.
     Raises:   TypeError: the loss is not callable or the head has no `observe`.
-              ValueError: a memory of embeddings, which would mix lengths, with a head with
-              longer="joint"; or embeddings of such a head from several forward passes.
+              ValueError: codeword_weight < 0; a memory of embeddings, which would mix
+              lengths, with a head with longer="joint"; or embeddings of such a head from
+              several forward passes.
     Source:   this package.  Differs: reducer, regularizer and statistics are those of the
               wrapped loss; NMLoss takes none of its own.
 
@@ -47,8 +53,10 @@ class NMLoss(BaseMetricLossFunction):
         6.0
     """
 
-    def __init__(self, loss: nn.Module, head: Any) -> None:
+    def __init__(self, loss: nn.Module, head: Any, codeword_weight: float = 10.0) -> None:
         super().__init__()
+        if codeword_weight < 0:
+            raise ValueError(f"codeword_weight must be >= 0, got {codeword_weight}")
         if not callable(loss):
             raise TypeError(f"loss must be callable, got {loss!r}")
         if not callable(getattr(head, "observe", None)):
@@ -62,6 +70,7 @@ class NMLoss(BaseMetricLossFunction):
                 "use a head with longer='snapshot' or another loss"
             )
         self.loss = loss
+        self.codeword_weight = codeword_weight
         # Only the methods are kept. The head as an attribute would become a submodule, and
         # even hidden in a tuple PML's record keeper would walk through it and log it.
         self._observe = head.observe
@@ -81,14 +90,26 @@ class NMLoss(BaseMetricLossFunction):
         ref_labels: Tensor | None = None,
     ) -> Tensor:
         """Observe, then return the loss."""
-        if not (self.training and torch.is_grad_enabled()):
-            return self._loss(embeddings, labels, indices_tuple, ref_emb, ref_labels)
-        self._observe(embeddings.detach(), labels)
-        losses = [
-            self._loss(each, labels, indices_tuple, ref_emb, ref_labels)
-            for each in [embeddings, *self._longer_outputs(embeddings, ref_emb)]
-        ]
+        outputs: list[tuple[Tensor, int | None]] = [(embeddings, None)]
+        if self.training and torch.is_grad_enabled():
+            self._observe(embeddings.detach(), labels)
+            longer = self._longer_outputs(embeddings, ref_emb)
+            lengths = getattr(self.head, "all_bits", [None] * len(longer))
+            outputs += zip(longer, lengths, strict=False)
+        losses = []
+        for each, bits in outputs:
+            own = self._loss(each, labels, indices_tuple, ref_emb, ref_labels)
+            losses.append(self._with_codewords(own, each, labels, bits))
         return losses[0] if len(losses) == 1 else torch.stack(losses).mean()
+
+    def _with_codewords(
+        self, loss: Tensor, outputs: Tensor, labels: Tensor | None, bits: int | None
+    ) -> Tensor:
+        nll = getattr(self.head, "codeword_nll", None)
+        if nll is None or self.codeword_weight == 0:
+            return loss
+        distance = nll(outputs, labels, bits)
+        return loss if distance is None else loss + self.codeword_weight * distance
 
     def _longer_outputs(self, embeddings: Tensor, ref_emb: Tensor | None) -> list[Tensor]:
         longer: list[Tensor] = self._take_longer_outputs()

@@ -1,0 +1,175 @@
+"""Codewords that are learned: one code a class, close together where classes are alike."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .codebooks import check_codebook_size, maximin_codebook
+from .codes import raw_sign
+from .process_group import add_up
+from .similarity import check_labels, class_rows
+
+_STARTS = 5  # rotations to begin with; the best end is taken
+_ROUNDS = 50  # at most; it settles long before
+_MANY_CLASSES = 1000  # above, one start and no spare codes: assignment takes its time
+
+
+def semantic_codebook(class_means: Tensor, bits: int, seed: int = 0) -> Tensor:
+    r"""Give similar classes similar codewords, and each class one of its own.
+
+    Formula:  max over π, R of sum over c of ⟨b_π(c), R t_c⟩, where t_c is the class mean,
+              centred, of unit length, reduced to its K first principal components; b are 2C
+              codes that are far apart (`maximin_codebook`; fewer if there are fewer), π
+              chooses a different one for each class, and R is orthogonal. π and R are found
+              in turn, by assignment and by the Procrustes solution, from several R. If
+              class means have K entries, columns are then permuted and negated so that they
+              agree with these best.
+
+    Args:
+        class_means: what is known of the classes: means of codes, outputs or features.
+        bits: code length K >= 1.
+        seed: of the codes and of the first R. One seed always gives the same codewords.
+
+    Shapes:   (C, D) -> (C, K) float32 of -1 and +1, on the CPU.
+    Returns:  codewords, all different. A class whose mean is that of all gets any.
+    Raises:   ValueError: means not of shape (C, D) or not finite; C > 2^K.
+    Source:   this package; alternation as in ITQ (Gong and Lazebnik, CVPR 2011), with
+              assignment (scipy) in place of sign. Semantic hash centres are known from Chen
+              et al., arXiv:2307.08086.  Differs: there a classifier is trained beforehand.
+
+    Example:
+        >>> means = torch.tensor([[4., 0.], [4., 1.], [-4., 0.], [-4., 1.]])
+        >>> b = semantic_codebook(means, bits=4)
+        >>> (b[0] != b[1]).sum() < (b[0] != b[2]).sum()
+        tensor(True)
+    """
+    if class_means.ndim != 2:
+        raise ValueError(
+            f"class_means must have shape (C, D), got {tuple(class_means.shape)}"
+        )
+    if not bool(class_means.isfinite().all()):
+        raise ValueError("class_means hold NaN or inf: no codewords can be told from them")
+    classes = len(class_means)
+    many = classes > _MANY_CLASSES
+    check_codebook_size(classes, bits)
+    pool = maximin_codebook(min(classes * (1 if many else 2), 2**bits), bits, seed)
+    means = class_means.detach().cpu().double()
+    means = means - means.mean(0)
+    wanted = _principal(F.normalize(means, dim=1), bits)
+    generator = torch.Generator("cpu").manual_seed(seed)
+    ends = [
+        _assign(wanted, pool.double(), generator) for _ in range(1 if many else _STARTS)
+    ]
+    _, codewords = max(ends, key=lambda end: end[0])
+    if means.shape[1] == bits:
+        codewords = _as_aligned(codewords, means)
+    return codewords.float()
+
+
+def _principal(rows: Tensor, dimensions: int) -> Tensor:
+    left, values, _ = torch.linalg.svd(rows, full_matrices=False)
+    scores = (left * values)[:, :dimensions]
+    return F.pad(scores, (0, dimensions - scores.shape[1]))
+
+
+def _assign(
+    wanted: Tensor, pool: Tensor, generator: torch.Generator
+) -> tuple[float, Tensor]:
+    """Find an assignment and a rotation in turn; return how well they agree, codewords."""
+    bits = wanted.shape[1]
+    start = torch.randn(bits, bits, generator=generator, dtype=torch.float64)
+    rotation, _ = torch.linalg.qr(start)
+    best, codewords = -torch.inf, pool[: len(wanted)]
+    for _ in range(_ROUNDS):
+        rotated = wanted @ rotation
+        chosen = pool[_assignment(rotated @ pool.T)]
+        agreement = float((rotated * chosen).sum())
+        if agreement <= best + 1e-9:
+            break
+        best, codewords = agreement, chosen
+        left, _, right = torch.linalg.svd(wanted.T @ codewords)
+        rotation = left @ right
+    return best, codewords
+
+
+def _as_aligned(codewords: Tensor, means: Tensor) -> Tensor:
+    agreement = means.T @ codewords
+    columns = _assignment(agreement.abs())
+    signs = raw_sign(agreement.gather(1, columns[:, None]).squeeze(1))
+    return codewords[:, columns] * signs
+
+
+def _assignment(gains: Tensor) -> Tensor:
+    """Give every row a column of its own, so that the sum of gains is largest."""
+    from scipy.optimize import linear_sum_assignment  # takes a while to import
+
+    _, columns = linear_sum_assignment(gains.numpy(), maximize=True)
+    return torch.as_tensor(columns)
+
+
+class ClassMeans(nn.Module):
+    r"""Running mean code of each class.
+
+    Formula:  m_c = mean of b over the items of class c. After every batch all items seen so
+              far are weighed down to `memory` items together, if they were more.
+
+    Args:
+        num_classes: C.
+        bits: K.
+        memory: number of items after which old ones start to be forgotten.
+
+    Shapes:   buffers sums (C, K) and items (C,) keep their shapes for life.
+    Raises:   ValueError: num_classes, bits or memory < 1.
+    Source:   this package.
+    """
+
+    sums: Tensor
+    items: Tensor
+
+    def __init__(self, num_classes: int, bits: int, memory: int = 10_000) -> None:
+        super().__init__()
+        if min(num_classes, bits, memory) < 1:
+            raise ValueError(
+                "num_classes, bits and memory must be at least 1, got "
+                f"num_classes={num_classes}, bits={bits}, memory={memory}"
+            )
+        self.num_classes = num_classes
+        self.memory = memory
+        self.register_buffer("sums", torch.zeros(num_classes, bits))
+        self.register_buffer("items", torch.zeros(num_classes))
+
+    @torch.no_grad()
+    def update(self, outputs: Tensor, labels: Tensor) -> None:
+        """Take in one batch, without synchronising with the device.
+
+        A batch that holds NaN or inf is left out. In a torch process group every process
+        has to make the call.
+
+        Args:
+            outputs: (B, K), codes or real outputs (their signs count); B may be 0.
+            labels: class ids (B,) from 0 to C - 1, or multi-hot rows (B, C).
+
+        Raises:
+            ValueError: labels that do not fit.
+        """
+        check_labels(labels, outputs.shape[0])
+        rows = class_rows(labels, self.num_classes).to(self.sums)
+        sound = outputs.sum(dtype=torch.float32).isfinite()
+        with torch.autocast(rows.device.type, enabled=False):
+            sums = rows.T @ (raw_sign(outputs.to(self.sums)) * sound)
+        sums, items = add_up(sums, rows.sum(0) * sound)
+        self.sums.add_(sums)
+        self.items.add_(items)
+        factor = self.memory / self.items.sum().clamp(min=self.memory)
+        self.sums.mul_(factor)
+        self.items.mul_(factor)
+
+    @property
+    def mean(self) -> Tensor:
+        """Means (C, K); 0 for a class not seen."""
+        return self.sums / self.items.clamp(min=1e-12)[:, None]
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self.sums.zero_()
+        self.items.zero_()

@@ -1,0 +1,130 @@
+import itertools
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pml_nmlayer.codewords import ClassMeans, semantic_codebook
+from tests import naive
+
+
+def distances(codewords):
+    bits = codewords.shape[1]
+    return (bits - codewords @ codewords.T) / 2
+
+
+@given(st.integers(1, 12), st.integers(1, 9), st.integers(4, 10), st.integers(0, 3))
+@settings(max_examples=30, deadline=None)
+def test_every_class_has_a_codeword_of_its_own(classes, width, bits, seed):
+    generator = torch.Generator().manual_seed(seed)
+    means = torch.randn(classes, width, generator=generator)
+    codewords = semantic_codebook(means, bits, seed)
+    assert codewords.shape == (classes, bits)
+    assert codewords.dtype == torch.float32
+    assert codewords.abs().eq(1).all()
+    assert len(codewords.unique(dim=0)) == classes
+    assert torch.equal(codewords, semantic_codebook(means, bits, seed))
+
+
+def test_similar_classes_get_similar_codewords():
+    # Ten pairs of twins: the codeword next to that of a class must be its twin's.
+    generator = torch.Generator().manual_seed(0)
+    centres = torch.randn(10, 32, generator=generator).repeat_interleave(2, 0)
+    means = centres + 0.1 * torch.randn(20, 32, generator=generator)
+    apart = distances(semantic_codebook(means, bits=16))
+    twins = torch.arange(20) ^ 1
+    others = apart.clone().fill_diagonal_(0)
+    others[torch.arange(20), twins] = 0
+    of_twins = apart[torch.arange(20), twins]
+    assert of_twins.min() >= 1
+    assert of_twins.mean() < 0.85 * others.sum() / (20 * 18)
+
+
+def test_columns_agree_with_means_of_that_width():
+    codewords = semantic_codebook(torch.randn(6, 20, generator=torch.manual_seed(0)), 5)
+    # Means that are codewords already, with columns in another order and negated
+    order, signs = torch.tensor([3, 0, 4, 1, 2]), torch.tensor([1.0, -1, 1, -1, -1])
+    means = codewords[:, order] * signs
+    again = semantic_codebook(means, 5)
+    centred = means - means.mean(0)
+    best = max(
+        (centred * again[:, list(p)] * torch.tensor(s)).sum()
+        for p in itertools.permutations(range(5))
+        for s in itertools.product([-1.0, 1.0], repeat=5)
+    )
+    torch.testing.assert_close((centred * again).sum(), best)
+
+
+def test_classes_of_which_nothing_is_known_get_codewords_too():
+    means = torch.zeros(6, 8)
+    means[0, 0] = 1
+    assert len(semantic_codebook(means, 4).unique(dim=0)) == 6
+
+
+@pytest.mark.parametrize(
+    ("means", "bits", "message"),
+    [
+        (torch.zeros(4), 8, r"shape \(C, D\), got \(4,\)"),
+        (torch.full((4, 3), torch.nan), 8, "NaN or inf"),
+        (torch.zeros(9, 3), 3, "3 bits have 8 codes, too few for num_classes=9"),
+        (torch.zeros(2, 3), 0, "at least 1|bits >= 1"),
+    ],
+)
+def test_bad_means(means, bits, message):
+    with pytest.raises(ValueError, match=message):
+        semantic_codebook(means, bits)
+
+
+@pytest.mark.parametrize("kind", ["ids", "rows"])
+def test_class_means_equal_the_loop(kind):
+    generator = torch.Generator().manual_seed(0)
+    running = ClassMeans(5, 3)
+    outputs = torch.randn(40, 3, generator=generator)
+    rows = (torch.rand(40, 5, generator=generator) < 0.4).long()
+    rows[:, 4] = 0  # a class that nobody has
+    labels = rows
+    if kind == "ids":
+        labels = torch.randint(4, (40,), generator=generator)
+        rows = torch.nn.functional.one_hot(labels, 5)
+    for part in torch.arange(40).split([13, 0, 27]):
+        running.update(outputs[part], labels[part])
+    expected = naive.class_means(outputs.tolist(), rows.tolist())
+    torch.testing.assert_close(running.mean, torch.tensor(expected))
+
+
+def test_old_items_fade():
+    running = ClassMeans(2, 1, memory=10)
+    running.update(torch.ones(10, 1), torch.zeros(10, dtype=torch.long))
+    running.update(-torch.ones(10, 1), torch.zeros(10, dtype=torch.long))
+    assert running.items.tolist() == [10, 0]
+    running.update(-torch.ones(10, 1), torch.zeros(10, dtype=torch.long))
+    torch.testing.assert_close(running.mean[0, 0].item(), -0.5)
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_a_batch_that_is_not_finite_is_left_out(bad):
+    running = ClassMeans(2, 3)
+    running.update(torch.ones(4, 3), torch.tensor([0, 0, 1, 1]))
+    running.update(torch.tensor([[bad, 1, 1]]), torch.tensor([0]))
+    assert running.items.tolist() == [2, 2]
+    assert running.mean.eq(1).all()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: ClassMeans(0, 3), "at least 1, got num_classes=0"),
+        (
+            lambda: ClassMeans(3, 2).update(torch.ones(2, 2), torch.tensor([0])),
+            "got 2 items but 1",
+        ),
+        (
+            lambda: ClassMeans(3, 2).update(torch.ones(2, 2), torch.tensor([0, 3])),
+            r"\[0, num_classes=3\)",
+        ),
+    ],
+)
+def test_bad_input(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
