@@ -143,7 +143,7 @@ class ClassMeans(nn.Module):
         """Take in one batch, without synchronising with the device.
 
         A batch that holds NaN or inf is left out. In a torch process group every process
-        has to make the call.
+        has to make the call: the batch is then what all of them have together.
 
         Args:
             outputs: (B, K), codes or real outputs (their signs count); B may be 0.
@@ -154,12 +154,13 @@ class ClassMeans(nn.Module):
         """
         check_labels(labels, outputs.shape[0])
         rows = class_rows(labels, self.num_classes).to(self.sums)
-        sound = outputs.sum(dtype=torch.float32).isfinite()
+        unsound = (~outputs.sum(dtype=torch.float32).isfinite()).to(self.sums)
         with torch.autocast(rows.device.type, enabled=False):
-            sums = rows.T @ (raw_sign(outputs.to(self.sums)) * sound)
-        sums, items = add_up(sums, rows.sum(0) * sound)
-        self.sums.add_(sums)
-        self.items.add_(items)
+            sums = rows.T @ raw_sign(outputs.to(self.sums))
+        sums, items, unsound = add_up(sums, rows.sum(0), unsound)
+        sound = (unsound == 0).to(sums)
+        self.sums.add_(sums * sound)
+        self.items.add_(items * sound)
         factor = self.memory / self.items.sum().clamp(min=self.memory)
         self.sums.mul_(factor)
         self.items.mul_(factor)

@@ -49,7 +49,7 @@ def shares(step, world):
 
 def make_head(scorer):
     torch.manual_seed(0)
-    return ProgressiveHead(WIDTH, (12, 6, 3), scorer=scorer)
+    return ProgressiveHead(WIDTH, (12, 6, 3), scorer=scorer, num_classes=CLASSES)
 
 
 def observe_and_merge(scorer, kind, rows_of):

@@ -2,7 +2,14 @@
 
 # isort: off
 from ..interface import METHODS
-from . import metric_learning, hashing, classifier, shallow  # the order of `list`
+from . import metric_learning, hashing, feature_codewords, classifier, shallow  # for `list`
 # isort: on
 
-__all__ = ["METHODS", "classifier", "hashing", "metric_learning", "shallow"]
+__all__ = [
+    "METHODS",
+    "classifier",
+    "feature_codewords",
+    "hashing",
+    "metric_learning",
+    "shallow",
+]
