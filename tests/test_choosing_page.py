@@ -1,4 +1,4 @@
-"""The figures of docs/choosing.md are those of stored results."""
+"""The figures of docs/choosing.md and docs/does-it-work.md are those of stored results."""
 
 import json
 import re
@@ -19,8 +19,15 @@ def test_every_figure_is_in_a_table_of_results():
     assert set(figures) <= set(FIGURE.findall(tables))
 
 
+def test_every_figure_of_does_it_work_is_stored():
+    table = (DOCS / "results" / "codewords" / "table.md").read_text()
+    figures = FIGURE.findall((DOCS / "does-it-work.md").read_text())
+    assert len(figures) == 36
+    assert set(figures) <= set(FIGURE.findall(table))
+
+
 def test_tables_are_those_of_the_summaries():
-    for suite in ("choosing", "lengths"):
+    for suite in ("choosing", "lengths", "codewords"):
         folder = DOCS / "results" / suite
         summary = json.loads((folder / "summary.json").read_text())
         assert f"--suite {suite}" in json.dumps(summary)
