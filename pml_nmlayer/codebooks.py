@@ -156,7 +156,15 @@ def majority(rows: Tensor, codebook: Tensor, tie_bits: Tensor) -> Tensor:
 
 
 def tie_bits_of(bits: int, seed: int = 0) -> Tensor:
-    """Draw the bits (K,) of -1 and +1 that decide tied votes, always the same of a seed."""
+    """Draw the bits that decide tied votes.
+
+    Args:
+        bits: K.
+        seed: one seed always gives the same bits.
+
+    Returns:
+        (K,) float32 of -1 and +1, on the CPU.
+    """
     generator = torch.Generator("cpu").manual_seed(seed)
     coins = torch.rand(bits, generator=generator, device="cpu")
     return torch.where(coins < 0.5, -1.0, 1.0)

@@ -33,15 +33,15 @@ def semantic_codebook(class_means: Tensor, bits: int, seed: int = 0) -> Tensor:
     Shapes:   (C, D) -> (C, K) float32 of -1 and +1, on the CPU.
     Returns:  codewords, all different. A class whose mean is that of all gets any.
     Raises:   ValueError: means not of shape (C, D) or not finite; C > 2^K.
-    Source:   this package; alternation as in ITQ (Gong and Lazebnik, CVPR 2011), with
-              assignment (scipy) in place of sign. Semantic hash centres are known from Chen
-              et al., arXiv:2307.08086.  Differs: there a classifier is trained beforehand.
+    Source:   this package; alternation as in ITQ (Gong and Lazebnik, CVPR 2011).
+              Differs: an assignment (scipy) takes the place of their sign, so that no two
+              classes share a code.
 
     Example:
         >>> means = torch.tensor([[4., 0.], [4., 1.], [-4., 0.], [-4., 1.]])
-        >>> b = semantic_codebook(means, bits=4)
-        >>> (b[0] != b[1]).sum() < (b[0] != b[2]).sum()
-        tensor(True)
+        >>> b = semantic_codebook(means, bits=6)
+        >>> [int((b[0] != b[c]).sum()) for c in range(4)]
+        [0, 2, 4, 6]
     """
     if class_means.ndim != 2:
         raise ValueError(
@@ -120,7 +120,7 @@ class ClassMeans(nn.Module):
 
     Shapes:   buffers sums (C, K) and items (C,) keep their shapes for life.
     Raises:   ValueError: num_classes, bits or memory < 1.
-    Source:   this package.
+    Source:   this package.  Differs: codes are averaged, not real outputs.
     """
 
     sums: Tensor

@@ -52,6 +52,7 @@ class CSQLoss(BaseClassHashingLoss):
               saved with the loss, since r decides half of the bits of two classes.
 
     Example:
+        >>> import torch
         >>> loss = CSQLoss(num_classes=2, embedding_size=8, quantization_weight=0)
         >>> loss(torch.zeros(2, 8), torch.tensor([0, 1])).item()
         0.693...
