@@ -107,6 +107,30 @@ def _assignment(gains: Tensor) -> Tensor:
     return torch.as_tensor(columns)
 
 
+def codeword_nll(outputs: Tensor, targets: Tensor, tanh: bool) -> Tensor:
+    r"""Measure how far outputs are from the codes that they should have.
+
+    Formula:  mean over i, k of -log p_ik,  p = ½(1 + t h) with outputs h = tanh u and
+              p = 1 / (1 + exp(-2 t u)) with linear ones: the same, as a function of u.
+
+    Args:
+        outputs: h or u.
+        targets: t, of -1 and +1.
+        tanh: whether outputs lie in [-1, 1], as after a tanh.
+
+    Shapes:   (B, K), (B, K) -> 0-d float32.
+    Returns:  nats a bit; 0 for an empty batch. At most 13.8 a bit for tanh outputs: one
+              that is saturated on the wrong side has no slope left anyway.
+    Source:   the first term of CSQ (Yuan et al., CVPR 2020).  Differs: the bound.
+    """
+    agreement = targets * outputs.float()
+    if tanh:
+        nll = -torch.log((0.5 * (1 + agreement)).clamp(min=1e-6))
+    else:
+        nll = F.softplus(-2 * agreement)
+    return nll.sum() / max(nll.numel(), 1)
+
+
 class ClassMeans(nn.Module):
     r"""Running mean code of each class.
 

@@ -56,6 +56,12 @@ def test_columns_agree_with_means_of_that_width():
     torch.testing.assert_close((centred * again).sum(), best)
 
 
+def test_many_classes_are_assigned_without_spare_codes(monkeypatch):
+    monkeypatch.setattr("pml_nmlayer.codewords._MANY_CLASSES", 3)
+    codewords = semantic_codebook(torch.randn(8, 5), 3)
+    assert len(codewords.unique(dim=0)) == 8
+
+
 def test_classes_of_which_nothing_is_known_get_codewords_too():
     means = torch.zeros(6, 8)
     means[0, 0] = 1

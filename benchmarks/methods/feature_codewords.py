@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 from functools import partial
 
-import torch
 from torch import Tensor, nn
 
 from pml_nmlayer.codebooks import majority, tie_bits_of
-from pml_nmlayer.codewords import semantic_codebook
+from pml_nmlayer.codewords import codeword_nll, semantic_codebook
 from pml_nmlayer.layers import ProgressiveHead
 from pml_nmlayer.similarity import class_rows
 
@@ -37,9 +36,8 @@ class Pulled(nn.Module):
         rows = class_rows(labels, len(self.codewords))
         tie_bits = tie_bits_of(outputs.shape[1]).to(outputs)
         targets = majority(rows, self.codewords.to(outputs), tie_bits)
-        nll = -torch.log((0.5 * (1 + targets * outputs)).clamp(min=1e-6)).mean()
         base: Tensor = self.loss(outputs, labels, tuples)
-        return base + self.weight * nll
+        return base + self.weight * codeword_nll(outputs, targets, tanh=True)
 
 
 @dataclass

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..codes import binarize
+from ..codewords import codeword_nll
 from ..scorers import Scorer
 from ..similarity import check_labels
 from .configuration import Configured
@@ -56,7 +57,8 @@ class ProgressiveHead(Configured):
               (ValueError).
     Returns:  real outputs before sign.
     Raises:   ValueError: lengths not strictly falling or < 1, unknown options,
-              merge="tanh" without tanh, or more classes than codes of some merge.
+              merge="tanh" without tanh, num_classes without a merge or more than some
+              merge has codes.
     Source:   Fu et al., IJCAI 2019, arXiv:1809.02302.
               Differs: where the merge stands, and that the next stage's active phase begins
               with the merge, are decided here.
@@ -99,6 +101,11 @@ class ProgressiveHead(Configured):
             raise ValueError("merge='tanh' merges after a tanh; use activation='tanh'")
         if longer not in get_args(Longer):
             raise ValueError(f"longer must be one of {get_args(Longer)}, got {longer!r}")
+        if num_classes is not None and len(bits) == 1:
+            raise ValueError(
+                f"codewords (num_classes={num_classes}) are found at a merge, but "
+                f"bits={bits} has none: put a longer length first or leave num_classes out"
+            )
         self.all_bits = bits
         self.activation = activation
         self.merge = merge
@@ -196,21 +203,28 @@ class ProgressiveHead(Configured):
         Raises:
             ValueError: as `NMLayer.observe`.
         """
-        outputs = self._unlifted(embeddings, self._stage)
-        if not self.finished:
-            self.current_layer.observe(outputs, labels)
+        wide = self._is_lifted(embeddings, self._stage)
+        if self.finished:
+            return
+        if wide:
+            embeddings = self._unlifted(embeddings, self._stage)
+        self.current_layer.observe(embeddings, labels)
 
-    def _unlifted(self, embeddings: Tensor, stage: int) -> Tensor:
-        """Undo what `lift` did, if it did; refuse what this head cannot have put out."""
-        bits, width = self.all_bits[stage], self.all_bits[0]
-        if embeddings.ndim == 2 and self.lift and embeddings.shape[1] == width:
-            for layer in self._merged()[:stage]:
-                embeddings = layer.unlift(embeddings)
-        elif embeddings.ndim != 2 or embeddings.shape[1] != bits:
+    def _is_lifted(self, embeddings: Tensor, stage: int) -> bool:
+        """Tell whether outputs are lifted; refuse what this head cannot have put out."""
+        bits = self.all_bits[stage]
+        if embeddings.ndim == 2 and self.lift and embeddings.shape[1] == self.all_bits[0]:
+            return True
+        if embeddings.ndim != 2 or embeddings.shape[1] != bits:
             raise ValueError(
                 f"embeddings must have shape (B, {bits}), got "
                 f"{tuple(embeddings.shape)}: pass this head's own outputs"
             )
+        return False
+
+    def _unlifted(self, embeddings: Tensor, stage: int) -> Tensor:
+        for layer in self._merged()[:stage]:
+            embeddings = layer.unlift(embeddings)
         return embeddings
 
     def codeword_nll(
@@ -218,9 +232,8 @@ class ProgressiveHead(Configured):
     ) -> Tensor | None:
         r"""Measure how far outputs are from the codewords of their classes.
 
-        Formula:  mean over i, k of -log p_ik,  p = ½(1 + t h) with tanh outputs h and
-                  p = 1 / (1 + exp(-2 t h)) with linear ones: the same, as a function of u;
-                  t = `NMLayer.codeword_targets` of the last merge.
+        Formula:  `codewords.codeword_nll` with t = `NMLayer.codeword_targets` of the merge
+                  to that length.
 
         Args:
             embeddings: this head's outputs (B, bits), lifted or not.
@@ -233,24 +246,27 @@ class ProgressiveHead(Configured):
             without `num_classes`, or before the first merge.
 
         Raises:
-            ValueError: labels are missing or do not fit, or outputs of another width.
+            ValueError: labels are missing or do not fit, outputs of another width, or a
+                length that is not reached.
         """
-        stage = self._stage if bits is None else self.all_bits.index(bits)
+        reached = self.all_bits[: self._stage + 1]
+        bits = self.bits if bits is None else bits
+        if bits not in reached:
+            raise ValueError(
+                f"bits must be a length reached so far, {', '.join(map(str, reached))}; "
+                f"got {bits}"
+            )
+        stage = reached.index(bits)
         if self.num_classes is None or stage == 0:
             return None
         if labels is None:
             raise ValueError(f"codewords of {self.num_classes} classes need labels")
         check_labels(labels, embeddings.shape[0])
-        h = self._unlifted(embeddings, stage).float()
+        if self._is_lifted(embeddings, stage):
+            embeddings = self._unlifted(embeddings, stage)
         targets = self._merged()[stage - 1].codeword_targets(labels)
         assert targets is not None
-        agreement = targets * h
-        if self.activation is None:
-            nll = F.softplus(-2 * agreement)
-        else:
-            # A saturated output on the wrong side has no slope anyway, but no infinite loss
-            nll = -torch.log((0.5 * (1 + agreement)).clamp(min=1e-6))
-        return nll.sum() / max(nll.numel(), 1)
+        return codeword_nll(embeddings, targets, tanh=self.activation == "tanh")
 
     @property
     def current_layer(self) -> NMLayer:

@@ -6,6 +6,8 @@ import torch
 from pytorch_metric_learning.losses import BaseMetricLossFunction, CrossBatchMemory
 from torch import Tensor, nn
 
+CODEWORD_WEIGHT = 10.0  # docs/does-it-work.md
+
 
 class NMLoss(BaseMetricLossFunction):
     r"""Any PML loss, unchanged, while the head's redundancy graph learns.
@@ -29,14 +31,15 @@ class NMLoss(BaseMetricLossFunction):
             loss(embeddings, labels, ...), such as PML's CrossBatchMemory.
         head: an object with `observe(embeddings, labels)`, such as `ProgressiveHead`. It is
             not registered as a submodule: its parameters and state belong to the model.
-        codeword_weight: γ >= 0, no unit; without effect for a head without `num_classes`.
+        codeword_weight: γ >= 0, no unit; None for 10, or 0 for a head without
+            `num_classes`.
 
     Shapes:   those of the loss.
     Returns:  the value of the loss.
     Raises:   TypeError: the loss is not callable or the head has no `observe`.
-              ValueError: codeword_weight < 0; a memory of embeddings, which would mix
-              lengths, with a head with longer="joint"; or embeddings of such a head from
-              several forward passes.
+              ValueError: codeword_weight < 0, or > 0 for a head without codewords; a memory
+              of embeddings, which would mix lengths, with a head with longer="joint"; or
+              embeddings of such a head from several forward passes.
     Source:   this package.  Differs: reducer, regularizer and statistics are those of the
               wrapped loss; NMLoss takes none of its own.
 
@@ -53,10 +56,20 @@ class NMLoss(BaseMetricLossFunction):
         6.0
     """
 
-    def __init__(self, loss: nn.Module, head: Any, codeword_weight: float = 10.0) -> None:
+    def __init__(
+        self, loss: nn.Module, head: Any, codeword_weight: float | None = None
+    ) -> None:
         super().__init__()
+        finds_codewords = getattr(head, "num_classes", None) is not None
+        if codeword_weight is None:
+            codeword_weight = CODEWORD_WEIGHT if finds_codewords else 0.0
         if codeword_weight < 0:
             raise ValueError(f"codeword_weight must be >= 0, got {codeword_weight}")
+        if codeword_weight > 0 and not finds_codewords:
+            raise ValueError(
+                f"codeword_weight={codeword_weight} needs a head that finds codewords: "
+                "ProgressiveHead(..., num_classes=C)"
+            )
         if not callable(loss):
             raise TypeError(f"loss must be callable, got {loss!r}")
         if not callable(getattr(head, "observe", None)):
@@ -105,10 +118,9 @@ class NMLoss(BaseMetricLossFunction):
     def _with_codewords(
         self, loss: Tensor, outputs: Tensor, labels: Tensor | None, bits: int | None
     ) -> Tensor:
-        nll = getattr(self.head, "codeword_nll", None)
-        if nll is None or self.codeword_weight == 0:
+        if self.codeword_weight == 0:
             return loss
-        distance = nll(outputs, labels, bits)
+        distance = self.head.codeword_nll(outputs, labels, bits)
         return loss if distance is None else loss + self.codeword_weight * distance
 
     def _longer_outputs(self, embeddings: Tensor, ref_emb: Tensor | None) -> list[Tensor]:

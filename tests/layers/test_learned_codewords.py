@@ -152,6 +152,19 @@ def test_half_precision():
             lambda: NMLoss(losses.SupConLoss(), merged_head(), codeword_weight=-1),
             "codeword_weight must be >= 0",
         ),
+        (
+            lambda: NMLoss(
+                losses.SupConLoss(), ProgressiveHead(6, bits=(12, 6)), codeword_weight=1
+            ),
+            "codeword_weight=1 needs a head that finds codewords",
+        ),
+        (lambda: ProgressiveHead(6, bits=(6,), num_classes=4), r"bits=\(6,\) has none"),
+        (
+            lambda: ProgressiveHead(6, bits=(12, 6), num_classes=4).codeword_nll(
+                torch.zeros(32, 6), LABELS, bits=6
+            ),
+            "reached so far, 12; got 6",
+        ),
     ],
 )
 def test_bad_input(call, message):
