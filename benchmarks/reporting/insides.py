@@ -1,8 +1,11 @@
-"""Figures of what merging did to the bits of one run."""
+"""What merging did to bits: numbers of all runs, figures of one."""
 
 from collections.abc import Sequence
 
+import torch
 from matplotlib.figure import Figure
+
+from pml_nmlayer.redundancy import gini
 
 from ..results import Arrays, Store
 from ..specs import spec_of
@@ -10,8 +13,49 @@ from ..suites import QualitySuite, Row
 from . import figures
 from .captions import Picture, basis
 from .runs import Run
+from .tables import markdown, mean_and_sd
 
 _NEEDED = ("importance_start", "importance_end", "correlation_1", "groups_1")
+
+
+_NUMBERS = ("importance_start", "importance_end", "mean_abs_correlation")
+
+
+def bits_table(suite: QualitySuite, runs: Sequence[Run], store: Store) -> str:
+    """Write how even and how redundant bits are, where runs stored it; else ""."""
+    rows = []
+    for row in suite.rows:
+        for bits in suite.bits:
+            own = [run for run in runs if (run.row, run.bits) == (row, bits)]
+            numbers = [_numbers(suite, run, store) for run in own if run.metrics]
+            columns = [[each.get(name) for each in numbers] for name in _NUMBERS]
+            if any(value is not None for column in columns for value in column):
+                rows.append([row.label, str(bits), *map(mean_and_sd, columns)])
+    if not rows:
+        return ""
+    header = [
+        "method",
+        "bits",
+        "Gini, before merging",
+        "Gini, end",
+        "mean abs. correlation",
+    ]
+    note = (
+        "- Gini: of the drop-one importance of bits (0: all are worth the same), right "
+        "before the first merge and of the final ones; correlation: of two final bits. "
+        "Both on at most 1,000 training items.\n"
+    )
+    return "\n\n".join(["### Balance and redundancy of bits", markdown(header, rows), note])
+
+
+def _numbers(suite: QualitySuite, run: Run, store: Store) -> dict[str, float]:
+    stored = {f"diagnostic_{name}": name for name in _NUMBERS}
+    spec = spec_of(suite, run.row.entry, run.bits, run.seed)
+    arrays = store.load_arrays(spec, tuple(stored))
+    return {
+        stored[name]: gini(torch.from_numpy(values)) if values.ndim else float(values)
+        for name, values in arrays.items()
+    }
 
 
 def merging(

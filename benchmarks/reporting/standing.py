@@ -8,6 +8,7 @@ from ..suites import Row
 from .runs import Run, Value
 
 MERGED = "_nm"  # ends the name of an entry with NMLayer
+DIRECT = ("_tanh", "_reg")  # end the names of other ways to train a loss without it
 Means = dict[tuple[str, int], float]  # by name of the row, and bits
 
 
@@ -54,10 +55,13 @@ def best_first(rows: Sequence[Row], averages: Means, lengths: Sequence[int]) -> 
 
 
 def family(row: Row, rows: Sequence[Row]) -> list[Row]:
-    """Pick the codes of the same loss: of `x` and `x_tanh`, direct, and `x_nm`, merged."""
+    """Pick the codes of the same loss: of `x`, `x_tanh`, `x_reg`, direct, and of `x_nm`."""
 
     def stem(row: Row) -> str:
-        return row.entry.name.removesuffix(MERGED).removesuffix("_tanh")
+        name = row.entry.name
+        for end in (MERGED, *DIRECT):
+            name = name.removesuffix(end)
+        return name
 
     plain = (each for each in rows if each.encoding in ("code", "sign"))
     return [each for each in plain if stem(each) == stem(row)]

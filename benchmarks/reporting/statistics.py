@@ -1,11 +1,20 @@
 """What ranks and paired tests say, as a section of a report and as a diagram."""
 
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .paired import Comparison, Difference, compare_rows, holm, wilcoxon_p
+from .paired import (
+    Cell,
+    Comparison,
+    Difference,
+    compare_rows,
+    gains_of,
+    holm,
+    wilcoxon_p,
+)
 from .runs import Run
 from .tables import markdown
 
@@ -53,12 +62,32 @@ def _rank_table(comparison: Comparison) -> str:
 
 
 def _pair_table(comparison: Comparison) -> str:
+    gains = gains_of(comparison)
+    lengths = sorted({bits for _, bits, _ in comparison.blocks})
     header = ["with NMLayer", "without", "difference", "p", "differs"]
+    header += [f"{bits} bits" for bits in lengths]
+    header += ["cells won", "lost", "least"]
     rows = [
         [each.first.label, each.second.label, *_cells(comparison, each)]
-        for each in comparison.pairs
+        + [f"{_mean_at(own, bits):+.3f}" for bits in lengths]
+        + [f"{sum(cell.mean > 0 for cell in _shown(own))} of {len(own)}"]
+        + [f"{sum(cell.mean < 0 for cell in _shown(own))}", _least(own)]
+        for each, own in zip(comparison.pairs, gains, strict=True)
     ]
     return markdown(header, rows)
+
+
+def _shown(cells: Sequence[Cell]) -> list[Cell]:
+    return [cell for cell in cells if cell.corrected < ALPHA]
+
+
+def _mean_at(cells: Sequence[Cell], bits: int) -> float:
+    return fmean(cell.mean for cell in cells if cell.bits == bits)
+
+
+def _least(cells: Sequence[Cell]) -> str:
+    least = min(cells, key=lambda cell: cell.mean)
+    return f"{least.mean:+.3f} ({least.dataset}, {least.bits} bits)"
 
 
 def _cells(comparison: Comparison, test: Difference) -> list[str]:
@@ -96,6 +125,13 @@ def _notes(comparison: Comparison) -> list[str]:
         lines.append(
             f"{blocks} blocks are too few for {tests} comparisons: even a row that wins "
             f"all of them reaches p = {_floor(comparison):.2g} at best."
+        )
+    if comparison.pairs:
+        cells = sum(map(len, gains_of(comparison)))
+        lines.append(
+            "A cell is a data set and a length; least: the lowest difference of a cell, a "
+            f"mean over seeds. Won or lost: p < {ALPHA} in a paired t-test over seeds, "
+            f"two-sided, after Holm's correction over all {cells} cells of the table."
         )
     lines.append(
         "The tests suppose independent blocks. Those of one seed and different lengths "

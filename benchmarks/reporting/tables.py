@@ -87,13 +87,14 @@ def along_the_way(suite: QualitySuite, runs: Sequence[Run]) -> str:
                     [run.others.get(n, {}).get(metric.name) for run in own] for n in names
                 ]
                 final = cell(own, metric_value(metric.name))
-                rows.append([row.label, str(bits), *map(_mean_and_sd, values), final])
+                rows.append([row.label, str(bits), *map(mean_and_sd, values), final])
     header = ["method", "bits", *names, "end"]
     head = f"### Codes along the way: {metric.label}\n\n"
     return head + markdown(header, rows)
 
 
-def _mean_and_sd(values: Sequence[float | None]) -> str:
+def mean_and_sd(values: Sequence[float | None]) -> str:
+    """Summarise those of some values that there are."""
     found = [each for each in values if each is not None]
     if not found:
         return "–"

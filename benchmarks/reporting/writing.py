@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from ..results import Spec, Store, file_name, write_text
 from ..specs import Selection
 from ..suites import KernelSuite, QualitySuite
-from . import figures, kernel_tables, page, pictures, statistics, summing, tables
+from . import figures, insides, kernel_tables, page, pictures, statistics, summing, tables
 from .captions import Picture, Section
 from .runs import Run, collect_all
 from .summary import SUMMARY, save_summary
@@ -55,9 +55,12 @@ def _quality(
     print(tables.main_table(suite, runs))
     drawn = pictures.of_quality(suite, runs, store)
     _save_first(suite, drawn, store)
-    text = tables.table_text(suite, runs, command)
-    tests = statistics.appendix({suite.dataset: runs})
-    return suite.dataset, "\n".join([text, tests] if tests else [text]), drawn
+    parts = [
+        tables.table_text(suite, runs, command),
+        insides.bits_table(suite, runs, store),
+        statistics.appendix({suite.dataset: runs}),
+    ]
+    return suite.dataset, "\n".join(part for part in parts if part), drawn
 
 
 def _save_first(suite: QualitySuite, drawn: Sequence[Picture], store: Store) -> None:

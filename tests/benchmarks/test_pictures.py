@@ -204,3 +204,33 @@ def test_the_main_table_ranks_means(stored):
         "1.000 ± 0.000",
         "0.250 ± 0.000 (3)",
     ]
+
+
+def test_balance_and_redundancy_of_bits_where_runs_stored_it(tmp_path):
+    path = tmp_path / "s.yml"
+    path.write_text(SUITE)
+    suite, store = load_suite(str(path)), Store(tmp_path)
+    rows = {row.name: row for row in suite.rows}
+    runs = [
+        run(rows[name], 0.5, 3, seed) for name in ("itq", "supcon_nm") for seed in (0, 1)
+    ]
+    assert insides.bits_table(suite, [], store) == ""
+    for each in runs:
+        arrays = {"query_code": np.zeros((2, 1), np.uint8)}
+        if each.row.name == "supcon_nm":
+            one_bit = np.array([0.0, 0.0, 0.0, 1 + each.seed])  # Gini 3/4 at any height
+            alike = np.full(3, 0.25)
+            arrays |= {
+                "diagnostic_importance_start": one_bit,
+                "diagnostic_importance_end": alike,
+                "diagnostic_mean_abs_correlation": np.array(0.1 + 0.2 * each.seed),
+            }
+        store.save(spec_of(suite, each.row.entry, 3, each.seed), {"train_s": 1.0}, arrays)
+    (line,) = [
+        text
+        for text in insides.bits_table(suite, runs, store).splitlines()
+        if "| 3 " in text
+    ]
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    label = rows["supcon_nm"].label
+    assert cells == [label, "3", "0.750 ± 0.000", "0.000 ± 0.000", "0.200 ± 0.141"]

@@ -6,7 +6,13 @@ import pytest
 from matplotlib.figure import Figure
 
 from benchmarks.reporting import statistics
-from benchmarks.reporting.paired import compare_rows, holm, wilcoxon_p
+from benchmarks.reporting.paired import (
+    compare_rows,
+    gains_of,
+    holm,
+    t_test_p,
+    wilcoxon_p,
+)
 from benchmarks.reporting.runs import Run
 from benchmarks.suites import Entry, Row
 
@@ -173,6 +179,32 @@ def test_losses_are_paired_with_their_nmlayer():
     assert found.pairs[1].corrected == pytest.approx(holm(every)[1])
     assert "with NMLayer" in statistics.section(found)
     assert "with NMLayer" not in statistics.section(compared(ladder(4, 0.2, 0.1)))
+
+
+def test_t_test_by_hand():
+    # two degrees of freedom have p = 1 - t / sqrt(2 + t²), here with t = 2 sqrt(3)
+    assert t_test_p(np.array([1.0, 2, 3])) == pytest.approx(1 - math.sqrt(12 / 14))
+    assert t_test_p(np.array([-3.0, -2, -1])) == pytest.approx(1 - math.sqrt(12 / 14))
+    assert t_test_p(np.zeros(3)) == t_test_p(np.array([0.1])) == 1
+    assert t_test_p(np.full(3, 0.1)) == 0
+
+
+def test_gains_are_told_cell_by_cell():
+    merged = [0.8, 0.81, 0.82, 0.9, 0.91, 0.92]
+    plain = [0.7, 0.71, 0.72, 0.95, 0.9, 0.86]  # wins at 12 bits by 0.1 in every seed
+    table = {"supcon_nm": merged, "supcon.sign": plain, "supcon_reg.sign": merged}
+    found = compared(table, bits=(12, 24))
+    (first, second) = gains_of(found)
+    assert [(cell.dataset, cell.bits) for cell in first] == [("digits", 12), ("digits", 24)]
+    assert first[0].mean == pytest.approx(0.1)
+    assert first[1].mean == pytest.approx(0.02 / 3)
+    p = [t_test_p(np.subtract(merged, plain)[part]) for part in (slice(3), slice(3, 6))]
+    corrected = holm([*p, 1, 1])
+    assert [cell.corrected for cell in first] == pytest.approx(corrected[:2])
+    assert [cell.mean for cell in second] == [0, 0]
+    text = statistics.section(found)
+    assert "| +0.100  | +0.007  | 1 of 2    | 0    | +0.007 (digits, 24 bits) |" in text
+    assert "over all 4 cells of the table" in text
 
 
 def test_several_data_sets_each_with_its_metric():
