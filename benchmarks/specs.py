@@ -60,6 +60,7 @@ def make_spec(
         "suite": suite.name if purpose == "report" else f"{suite.name}-tune",
         "purpose": purpose,
         **suite.recipe,
+        "epochs": suite.epochs if entry.epochs is None else entry.epochs,
         "method": entry.method,
         "settings": METHODS[entry.method].settings({**settings, **entry.options}),
         "bits": bits,

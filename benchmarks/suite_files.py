@@ -150,7 +150,13 @@ def _entry(item: str | dict[str, Any], path: Path) -> Entry:
     encodings = tuple(item.get("encodings", method.encodings))
     check_known(f"encoding of {item['name']}", encodings, method.encodings)
     content = {"label": method.label, **item, "encodings": encodings}
-    return _build(Entry, content, path)
+    entry = _build(Entry, content, path)
+    if entry.epochs is not None and (not isinstance(entry.epochs, int) or entry.epochs < 1):
+        raise ValueError(
+            f"epochs of {entry.name} in {path.name} must be a whole number of at least 1, "
+            f"got {entry.epochs!r}"
+        )
+    return entry
 
 
 def _tuning(content: dict[str, Any], bits: tuple[int, ...], path: Path) -> Tuning:
@@ -170,6 +176,17 @@ def _tuned(suite: QualitySuite) -> Tuned | None:
             f"{path.name} was tuned with {content['recipe']}, but {suite.name} now says "
             f"{suite.recipe}; run `python -m benchmarks tune` again or remove the file"
         )
+    for entry in suite.entries:
+        outcome = content["methods"].get(entry.name, {})
+        if "chosen" in outcome and outcome.get("epochs") != entry.epochs:
+            searched, now = (
+                suite.epochs if each is None else each
+                for each in (outcome.get("epochs"), entry.epochs)
+            )
+            raise ValueError(
+                f"{path.name} has settings of {entry.name} for {searched} epochs, but "
+                f"{suite.name} now gives it {now}; run `python -m benchmarks tune` again"
+            )
     settings = {
         name: outcome["chosen"]["settings"] if "chosen" in outcome else {}
         for name, outcome in content["methods"].items()

@@ -17,7 +17,8 @@ EVALUATION = "evaluation/"  # begins the name of a kernel on a whole database
 class Entry:
     """A method as a suite uses it: its name in the suite, and options that are fixed.
 
-    `encodings` are those of the method's that tables show.
+    `encodings` are those of the method's that tables show; `epochs` are None for those of
+    the suite.
     """
 
     name: str
@@ -25,6 +26,7 @@ class Entry:
     label: str
     options: dict[str, Any]
     encodings: tuple[str, ...]
+    epochs: int | None = None
 
 
 @dataclass(frozen=True)

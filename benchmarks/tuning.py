@@ -127,6 +127,7 @@ def choose(suite: QualitySuite, entry: Entry, store: Store) -> dict[str, Any]:
         raise ValueError(f"every trial of {entry.name} failed")
     best = max(valid, key=lambda trial: trial.score)
     return {
+        **({} if entry.epochs is None else {"epochs": entry.epochs}),
         "chosen": {"settings": best.settings, "score": _round(best.score)},
         "trials": [
             {

@@ -27,7 +27,7 @@ def protocol(suite: QualitySuite, runs: Sequence[Run], command: str) -> list[str
         for label, reason in sorted({(r.row.label, r.refused) for r in runs if r.refused})
     ]
     lines += [
-        f"{suite.epochs} epochs of batches of {suite.batch_size} for every trained method, "
+        f"{_epochs(suite)} of batches of {suite.batch_size} for every trained method, "
         f"with one trunk and Adam, its learning rate falling along a cosine in the last "
         f"{suite.decay:.0%} of the steps; the last epoch counts, none is chosen.",
         *_trunk_lines(suite, done),
@@ -56,6 +56,11 @@ def _split_lines(done: Sequence[Record]) -> list[str]:
     ]
 
 
+def _epochs(suite: QualitySuite) -> str:
+    own = any(entry.epochs is not None for entry in suite.entries)
+    return f"{suite.epochs} epochs{' (or as a row says)' if own else ''}"
+
+
 def _budget_line(suite: QualitySuite) -> str:
     trials = "no trials"
     if suite.tuned is not None and suite.tuning is not None:
@@ -67,7 +72,7 @@ def _budget_line(suite: QualitySuite) -> str:
         else f"a head of at most {most:,} numbers on the trunk"
     )
     return (
-        f"Budget of every method: {suite.epochs} epochs, {trials} of tuning, "
+        f"Budget of every method: {_epochs(suite)}, {trials} of tuning, "
         f"{len(suite.seeds)} seeds, {head} while training."
     )
 

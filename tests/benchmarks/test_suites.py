@@ -4,14 +4,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import yaml
 
 from benchmarks import tuning
 from benchmarks.interface import MethodEntry
 from benchmarks.methods import METHODS
 from benchmarks.registry import Registry
+from benchmarks.reporting.notes import protocol
 from benchmarks.results import key_of
 from benchmarks.search import Choice, LogUniform
-from benchmarks.specs import make_spec, plan
+from benchmarks.specs import make_spec, plan, spec_of
 from benchmarks.suite_files import load_suite, load_suites, suite_names
 from benchmarks.suites import narrow
 
@@ -133,6 +135,36 @@ def test_settings_tuned_for_another_recipe_are_refused(tmp_path):
     with pytest.raises(ValueError, match="was tuned with"):
         load_suite(str(path))
     assert load_suite(str(path), with_tuned=False).tuned is None
+
+
+def test_an_entry_may_have_epochs_of_its_own(tmp_path):
+    path = tmp_path / "s.yml"
+    entries = "{name: dpsh, epochs: 7}, {name: short, method: dpsh, label: S, epochs: 3}"
+    path.write_text(GOOD.replace("methods: [", f"methods: [{entries}, "))
+    suite = load_suite(str(path))
+    given = {spec_of(suite, suite.entry(n), 12, 0)["epochs"] for n in ("dpsh", "short")}
+    assert given == {7, 3}
+    assert spec_of(suite, suite.entry("itq"), 12, 0)["epochs"] == suite.epochs
+    assert "epochs (or as a row says)" in " ".join(protocol(suite, [], "command"))
+    path.write_text(path.read_text().replace("epochs: 7", "epochs: 0"))
+    with pytest.raises(ValueError, match=r"epochs of dpsh in s.yml must .* got 0"):
+        load_suite(str(path))
+
+
+@pytest.mark.parametrize("epochs", ["", ", epochs: 9"])
+def test_settings_tuned_for_other_epochs_are_refused(tmp_path, epochs):
+    path = tmp_path / "s.yml"
+    path.write_text(GOOD.replace("methods: [", "methods: [{name: dpsh, epochs: 7}, "))
+    recipe = load_suite(str(path)).recipe
+    tuned = {"recipe": recipe, "methods": {"dpsh": {"chosen": {"settings": {"lr": 0.1}}}}}
+    if epochs:
+        tuned["methods"]["dpsh"]["epochs"] = 9
+    (tmp_path / "s_tuned.yml").write_text(yaml.dump(tuned))
+    with pytest.raises(ValueError, match=r"settings of dpsh for \d+ epochs, but s now"):
+        load_suite(str(path))
+    tuned["methods"]["dpsh"]["epochs"] = 7
+    (tmp_path / "s_tuned.yml").write_text(yaml.dump(tuned))
+    assert load_suite(str(path)).tuned.settings == {"dpsh": {"lr": 0.1}}
 
 
 def test_a_registry_refuses_doubles_and_names_the_known():
