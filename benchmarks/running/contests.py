@@ -174,9 +174,16 @@ def _head_step(spec: Spec, head: nn.Module, loss: nn.Module) -> Callable[[], Non
     return step
 
 
-def active_step(spec: Spec, scorer: str) -> Contest:
-    """Time a step while all neurons are active, against one without NMLayer."""
-    head = ProgressiveHead(STEP_WIDTH, STEP_BITS, scorer=scorer)
+def active_step(spec: Spec, scorer: str, codewords: bool = False) -> Contest:
+    """Time a step while all neurons are active, against one without NMLayer.
+
+    Args:
+        spec: of the kernel.
+        scorer: by name.
+        codewords: whether means of classes are kept, too.
+    """
+    num_classes = spec["classes"] if codewords else None
+    head = ProgressiveHead(STEP_WIDTH, STEP_BITS, scorer=scorer, num_classes=num_classes)
     peer = nn.Sequential(nn.Linear(STEP_WIDTH, STEP_BITS[0]), nn.Tanh())
     ours = _head_step(spec, head, NMLoss(DPSHLoss(), head))
     # as many steps a call as lie between two measurements of pairs
@@ -194,6 +201,25 @@ for _scorer in ("correlation", "drop_one", "complementary", "merge_cost"):
         f"step/active_{_scorer}",
         lambda spec, scorer=_scorer: active_step(spec, scorer),  # type: ignore[misc]
     )
+
+
+KERNELS.add(
+    "step/active_codewords", lambda spec: active_step(spec, "correlation", codewords=True)
+)
+
+
+@kernel("step/merged_codewords")
+def merged_step(spec: Spec) -> Contest:
+    """Time a step of a merged head with a pull to codewords, against one of 12 neurons."""
+    bits = STEP_BITS[0], STEP_BITS[-1]
+    head = ProgressiveHead(STEP_WIDTH, bits, num_classes=spec["classes"])
+    labels = torch.arange(spec["batch_size"]) % spec["classes"]
+    head.observe(head(torch.randn(spec["batch_size"], STEP_WIDTH)), labels)
+    head.merge_next()
+    peer = nn.Sequential(nn.Linear(STEP_WIDTH, bits[-1]), nn.Tanh())
+    ours = _head_step(spec, head, NMLoss(DPSHLoss(), head))
+    plain = _head_step(spec, peer, DPSHLoss())
+    return Contest(ours, plain, f"same step, nn.Linear of {bits[-1]}")
 
 
 def folded_head(spec: Spec, merge: Any, in_network: bool) -> Contest:

@@ -71,8 +71,8 @@ def make_trainer(trainer_class, models, loss_funcs, *args, dataset=None, **kwarg
     )
 
 
-def metric_loss_only(longer="snapshot", **kwargs):
-    head = ProgressiveHead(64, (24, 12, 6), longer=longer)
+def metric_loss_only(longer="snapshot", num_classes=None, **kwargs):
+    head = ProgressiveHead(64, (24, 12, 6), longer=longer, num_classes=num_classes)
     trainer = make_trainer(
         trainers.MetricLossOnly,
         {"trunk": make_trunk(), "embedder": head},
@@ -83,8 +83,9 @@ def metric_loss_only(longer="snapshot", **kwargs):
     return trainer, [head]
 
 
-def train_with_classifier(lift=True, longer="snapshot", **kwargs):
-    head = ProgressiveHead(64, (24, 12, 6), lift=lift, longer=longer)
+def train_with_classifier(lift=True, longer="snapshot", num_classes=None, **kwargs):
+    options = {"lift": lift, "longer": longer, "num_classes": num_classes}
+    head = ProgressiveHead(64, (24, 12, 6), **options)
     trainer = make_trainer(
         trainers.TrainWithClassifier,
         {"trunk": make_trunk(), "embedder": head, "classifier": nn.Linear(24, 10)},
@@ -98,9 +99,14 @@ def train_with_classifier(lift=True, longer="snapshot", **kwargs):
 
 
 def cascaded_embeddings(
-    bits=((24, 12, 4), (16, 8, 2)), lift=True, longer="snapshot", **kwargs
+    bits=((24, 12, 4), (16, 8, 2)),
+    lift=True,
+    longer="snapshot",
+    num_classes=None,
+    **kwargs,
 ):
-    heads = [ProgressiveHead(64, each, lift=lift, longer=longer) for each in bits]
+    options = {"lift": lift, "longer": longer, "num_classes": num_classes}
+    heads = [ProgressiveHead(64, each, **options) for each in bits]
     trainer = make_trainer(
         trainers.CascadedEmbeddings,
         {
@@ -124,9 +130,15 @@ def cascaded_embeddings(
 
 
 def deep_adversarial(
-    g_alone_epochs=0, observe_synthetic=False, lift=True, longer="snapshot", **kwargs
+    g_alone_epochs=0,
+    observe_synthetic=False,
+    lift=True,
+    longer="snapshot",
+    num_classes=None,
+    **kwargs,
 ):
-    head = NotedHead(64, (24, 12, 6), lift=lift, longer=longer)
+    options = {"lift": lift, "longer": longer, "num_classes": num_classes}
+    head = NotedHead(64, (24, 12, 6), **options)
     synth_loss = losses.TripletMarginLoss()
     trainer = make_trainer(
         trainers.DeepAdversarialMetricLearning,
@@ -149,14 +161,14 @@ def deep_adversarial(
     return trainer, [head]
 
 
-def two_stream(longer="snapshot", **kwargs):
+def two_stream(longer="snapshot", num_classes=None, **kwargs):
     """The second stream holds another image of the same class."""
     x, y = digits()[0].tensors
     partners = torch.empty_like(y)
     for label in range(10):
         rows = (y == label).nonzero().squeeze(1)
         partners[rows] = rows.roll(1)
-    head = ProgressiveHead(64, (24, 12, 6), longer=longer)
+    head = ProgressiveHead(64, (24, 12, 6), longer=longer, num_classes=num_classes)
     trainer = make_trainer(
         trainers.TwoStreamMetricLoss,
         {"trunk": make_trunk(), "embedder": head},
@@ -230,6 +242,35 @@ def test_trains_through_two_merges(make, unit):
     assert (
         score(trainer) > 0.45
     )  # 0.1 by chance, 0.2 to 0.4 untrained and four times longer
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_items_are_pulled_to_codewords(make):
+    enough = {"bits": ((24, 12, 6), (16, 8, 4))} if make is cascaded_embeddings else {}
+    trainer, heads = make(num_classes=10, **enough)
+    x, y = digits()[0].tensors
+
+    def distances():
+        features = trainer.models["trunk"](x)
+        values = []
+        for head in heads:  # outputs as in training, lifted or not
+            head.train()
+            values.append(float(head.codeword_nll(head(features), y)))
+        return values
+
+    merged = []
+    merge = chain_hooks(*hooks(heads, "epoch", 1))
+
+    def merge_and_note(trainer):
+        merge(trainer)
+        if trainer.epoch == 2:
+            merged.extend(distances())
+
+    trainer.end_of_epoch_hook = merge_and_note
+    trainer.train(num_epochs=EPOCHS)
+    assert all(head.finished for head in heads)
+    pairs = zip(distances(), merged, strict=True)
+    assert all(now < 0.5 * then for now, then in pairs), (distances(), merged)
 
 
 @pytest.mark.parametrize("make", [make for make in MAKERS if make is not two_stream])
