@@ -20,14 +20,17 @@ def test_every_figure_is_in_a_table_of_results():
 
 
 def test_every_figure_of_does_it_work_is_stored():
-    table = (DOCS / "results" / "codewords" / "table.md").read_text()
+    tables = "".join(
+        (DOCS / "results" / suite / "table.md").read_text()
+        for suite in ("codewords", "features", "ablation")
+    )
     figures = FIGURE.findall((DOCS / "does-it-work.md").read_text())
-    assert len(figures) == 36
-    assert set(figures) <= set(FIGURE.findall(table))
+    assert len(figures) == 216
+    assert set(figures) <= set(FIGURE.findall(tables))
 
 
 def test_tables_are_those_of_the_summaries():
-    for suite in ("choosing", "lengths", "codewords"):
+    for suite in ("choosing", "lengths", "codewords", "features", "ablation"):
         folder = DOCS / "results" / suite
         summary = json.loads((folder / "summary.json").read_text())
         assert f"--suite {suite}" in json.dumps(summary)
