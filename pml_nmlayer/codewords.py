@@ -131,6 +131,32 @@ def codeword_nll(outputs: Tensor, targets: Tensor, tanh: bool) -> Tensor:
     return nll.sum() / max(nll.numel(), 1)
 
 
+def class_nll(scores: Tensor, labels: Tensor) -> Tensor:
+    r"""Measure how well scores tell the classes of items.
+
+    Formula:  mean over i of -sum over c of y_ic / |y_i| log softmax(s_i)_c, with |y_i| the
+              number of classes of item i: the cross-entropy, for one class an item.
+
+    Args:
+        scores: s.
+        labels: y, class ids from 0 to C - 1 or multi-hot rows.
+
+    Shapes:   (B, C), (B,) or (B, C) -> 0-d float32.
+    Returns:  nats an item; 0 for an empty batch. An item without classes adds 0.
+    Raises:   ValueError: labels that do not fit.
+    Source:   cross-entropy; several classes share the probability as in OrthoHash (Hoe et
+              al., NeurIPS 2021).  Differs: no.
+
+    Example:
+        >>> class_nll(torch.zeros(2, 4), torch.tensor([0, 3])).item()  # log 4
+        1.386...
+    """
+    rows = class_rows(labels.to(scores.device), scores.shape[1])
+    shares = rows / rows.sum(1, keepdim=True).clamp(min=1)
+    nll = -(shares * scores.float().log_softmax(1)).sum()
+    return nll / max(len(scores), 1)
+
+
 class ClassMeans(nn.Module):
     r"""Running mean code of each class.
 

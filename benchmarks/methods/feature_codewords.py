@@ -1,13 +1,17 @@
 """Control: codewords of classes without any merging, found in the features themselves."""
 
+import math
 from dataclasses import dataclass
 from functools import partial
 
+import torch
 from torch import Tensor, nn
 
 from pml_nmlayer.codebooks import majority, tie_bits_of
-from pml_nmlayer.codewords import codeword_nll, semantic_codebook
-from pml_nmlayer.layers import ProgressiveHead
+from pml_nmlayer.codewords import class_nll, codeword_nll, semantic_codebook
+from pml_nmlayer.layers.folding import Readout
+from pml_nmlayer.layers.progressive_head import READOUT
+from pml_nmlayer.losses.nm_loss import CLASS_WEIGHT, CODEWORD_WEIGHT
 from pml_nmlayer.similarity import class_rows
 
 from ..interface import Method, Problem, Unsuited, add_method
@@ -17,27 +21,54 @@ from .loss_table import Loss, parts
 from .pml_losses import PML
 
 
+class Told(nn.Module):
+    """A head without merging that keeps the class scores of its last forward pass."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__()
+        self.scale = READOUT * math.sqrt(problem.num_classes / problem.bits)
+        code = nn.Linear(problem.width, problem.bits)
+        classes = nn.Linear(problem.width, problem.num_classes)
+        words = nn.Linear(problem.num_classes, problem.bits, bias=False)
+        self.readout = Readout(code, classes, words)
+        words.requires_grad_(False)
+        classes.register_forward_hook(self._keep)
+
+    def _keep(self, module: nn.Module, inputs: object, scores: Tensor) -> None:
+        self.scores = scores
+
+    def set_codewords(self, codewords: Tensor) -> None:
+        """Take codewords (C, bits)."""
+        self.codewords = codewords
+        self.readout.words.weight.data.copy_(self.scale * codewords.T)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.tanh(self.readout(x))
+
+
 class Pulled(nn.Module):
-    """A loss of tanh outputs, and the pull to codewords that `NMLoss` has after a merge.
+    """A loss of tanh outputs, and what `NMLoss` adds to it after a merge.
 
     Args:
         loss: the loss.
-        weight: of the pull.
+        head: whose outputs they are.
+        weight: of the pull to codewords.
     """
 
-    codewords: Tensor
-
-    def __init__(self, loss: nn.Module, weight: float) -> None:
+    def __init__(self, loss: nn.Module, head: Told, weight: float) -> None:
         super().__init__()
         self.loss = loss
         self.weight = weight
+        self.told = (head,)  # in a tuple, as its parameters are not the loss'
 
     def forward(self, outputs: Tensor, labels: Tensor, tuples: None) -> Tensor:
-        rows = class_rows(labels, len(self.codewords))
+        (head,) = self.told
+        rows = class_rows(labels, len(head.codewords))
         tie_bits = tie_bits_of(outputs.shape[1]).to(outputs)
-        targets = majority(rows, self.codewords.to(outputs), tie_bits)
+        targets = majority(rows, head.codewords.to(outputs), tie_bits)
         base: Tensor = self.loss(outputs, labels, tuples)
-        return base + self.weight * codeword_nll(outputs, targets, tanh=True)
+        pull = self.weight * codeword_nll(outputs, targets, tanh=True)
+        return base + pull + CLASS_WEIGHT * class_nll(head.scores, labels)
 
 
 @dataclass
@@ -47,10 +78,10 @@ class FeatureCodewords(HashLearner):
     def fit(self, features: Tensor | Pictures, labels: Tensor) -> None:
         """Find the codewords, then train."""
         assert isinstance(features, Tensor)
-        assert isinstance(self.loss, Pulled)
+        assert isinstance(self.head, Told)
         rows = class_rows(labels, self.problem.num_classes)
         means = rows.T @ features / rows.sum(0).clamp(min=1)[:, None]
-        self.loss.codewords = semantic_codebook(means, self.problem.bits)
+        self.head.set_codewords(semantic_codebook(means, self.problem.bits))
         super().fit(features, labels)
 
 
@@ -69,8 +100,8 @@ def pulled(loss: Loss, problem: Problem, codewords: float, **options: float) -> 
     if problem.trunk is not None:
         raise Unsuited("codewords are found in features, not in images")
     own = parts(loss, problem, problem.bits, options)
-    own["loss"] = Pulled(own["loss"], codewords)
-    head = ProgressiveHead(problem.width, bits=(problem.bits,))
+    head = Told(problem)
+    own["loss"] = Pulled(own["loss"], head, codewords)
     return FeatureCodewords(problem, head, **own)
 
 
@@ -78,6 +109,6 @@ add_method(
     "supcon_codewords",
     "SupCon direct, codewords of features",
     partial(pulled, PML["supcon"]),
-    {**PML["supcon"].defaults, "codewords": 10.0},
+    {**PML["supcon"].defaults, "codewords": CODEWORD_WEIGHT},
     PML["supcon"].space,
 )

@@ -9,7 +9,7 @@ from torch import nn
 from pml_nmlayer.hooks import FixedTimes, ProgressiveMerging
 from pml_nmlayer.layers import ProgressiveHead
 from pml_nmlayer.layers.nm_layer import MemberGradient
-from pml_nmlayer.layers.progressive_head import Activation, Longer, MergeAt
+from pml_nmlayer.layers.progressive_head import READOUT, Activation, Longer, MergeAt
 from pml_nmlayer.losses import NMLoss
 
 from ..interface import Method, Problem, add_method
@@ -29,6 +29,7 @@ MERGING: dict[str, Any] = {
     "longest": LONGEST,
     "merges": None,
     "codewords": 0.0,
+    "readout": READOUT,
     "max_group": None,
     "merge": "linear",
     "gradient": "weighted",
@@ -62,6 +63,7 @@ def merged(
     longest: int,
     merges: int | None,
     codewords: float,
+    readout: float,
     max_group: int | None,
     merge: MergeAt,
     gradient: MemberGradient,
@@ -80,7 +82,9 @@ def merged(
         weighting: of the scorer; None for its own default.
         longest: see `chain`.
         merges: None for one at every halving, 1 for a single one at the end of the chain.
-        codewords: weight of the pull to learned codewords of classes; 0 for none.
+        codewords: weight of the pull to learned codewords of classes; 0 for none, and no
+            classifier either.
+        readout: what the classifier adds to codes, see `ProgressiveHead`; 0 for none.
         max_group: see `ProgressiveHead`, as of `merge` and `gradient`.
         merge: before or after the activation.
         gradient: of the members of a group.
@@ -112,6 +116,7 @@ def merged(
         longer=longer,
         lift=loss.per_class,
         num_classes=problem.num_classes if codewords else None,
+        readout=readout,
     )
     own["loss"] = NMLoss(own["loss"], head, codewords)
     if scorer == STATIC:

@@ -1,5 +1,6 @@
 """A chain of NMLayers behind one linear map: the embedder of a PML trainer."""
 
+import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any, Literal, get_args
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..codes import binarize
-from ..codewords import codeword_nll
+from ..codewords import class_nll, codeword_nll
 from ..scorers import Scorer
 from ..similarity import check_labels
 from .configuration import Configured
@@ -19,14 +20,19 @@ from .nm_layer import MemberGradient, NMLayer
 Activation = Literal["tanh"] | None
 MergeAt = Literal["linear", "tanh"]
 Longer = Literal["snapshot", "joint", "drop"]
+READOUT = 0.6  # docs/does-it-work.md
+MOST_PASSES = 2  # whose class scores wait for a loss: PML's two streams have two
 
 
 class ProgressiveHead(Configured):
     r"""Hash head that starts long and redundant and is merged stage by stage.
 
-    Formula:  merge="linear":  h = act(M_s ... M_1 (W x + b));
-              merge="tanh":    h = M_s ... M_1 tanh(W x + b),
+    Formula:  merge="linear":  h = act(M_s ... M_1 (W x + b) + r);
+              merge="tanh":    h = (M_s ... M_1 tanh(W x + b) + r) / (1 + a),
               with the merges M of the stages passed so far; codes are sign(h).
+              With `num_classes`, after the first merge,  r = a sum over c of p_c t_c, with
+              p = softmax(V x + v), the codewords t_c of the last merge, and
+              a = readout sqrt(C / K); otherwise r = a = 0.
 
     Put it where a PML trainer has its embedder, wrap the loss in `NMLoss(loss, head)` so
     that the graph sees each batch, and let the `ProgressiveMerging` hook call `merge_next`.
@@ -49,8 +55,14 @@ class ProgressiveHead(Configured):
             folded, as it was right before the merge; a trunk that trains on moves away from
             it. "joint": they are computed from the same neurons, and `NMLoss` takes the
             mean of the loss over all lengths passed so far. "drop": they are gone.
-        num_classes: C, to learn a codeword for each class at every merge, to which
-            `NMLoss` then pulls the codes (see `NMLayer`); None for none.
+        num_classes: C, where the classes that will be searched for are those of the
+            training: a classifier V learns beside the code, each merge finds a codeword
+            for every class (see `NMLayer`), and from then on the codewords of the classes
+            that the classifier thinks of are added to the outputs. `NMLoss` adds what
+            teaches that. None for none of it: for classes that training does not show.
+        readout: strength of what is added. Its square root says that the more classes a
+            bit has to tell apart, the less a linear map can, and the more the classifier
+            has to. 0 leaves the classifier out: codewords are then only pulled to.
 
     Shapes:   x (B, in_features) -> h (B, bits now). All parameters and buffers keep their
               shapes through all stages, and a state saved with other arguments is refused
@@ -58,7 +70,7 @@ class ProgressiveHead(Configured):
     Returns:  real outputs before sign.
     Raises:   ValueError: lengths not strictly falling or < 1, unknown options,
               merge="tanh" without tanh, num_classes without a merge or more than some
-              merge has codes.
+              merge has codes, readout < 0.
     Source:   Fu et al., IJCAI 2019, arXiv:1809.02302.
               Differs: where the merge stands, and that the next stage's active phase begins
               with the merge, are decided here.
@@ -88,6 +100,7 @@ class ProgressiveHead(Configured):
         lift: bool = False,
         longer: Longer = "snapshot",
         num_classes: int | None = None,
+        readout: float = READOUT,
     ) -> None:
         super().__init__()
         bits = tuple(bits)
@@ -106,6 +119,8 @@ class ProgressiveHead(Configured):
                 f"codewords (num_classes={num_classes}) are found at a merge, but "
                 f"bits={bits} has none: put a longer length first or leave num_classes out"
             )
+        if readout < 0:
+            raise ValueError(f"readout must be >= 0, got {readout}")
         self.all_bits = bits
         self.activation = activation
         self.merge = merge
@@ -113,6 +128,10 @@ class ProgressiveHead(Configured):
         self.num_classes = num_classes
         self.linear = nn.Linear(in_features, bits[0])
         self.norm = nn.BatchNorm1d(bits[0]) if batch_norm else None
+        self.readout = 0.0 if num_classes is None else readout
+        self.classifier = None
+        if num_classes is not None and readout > 0:
+            self.classifier = nn.Linear(in_features, num_classes)
         self.layers = nn.ModuleList(
             NMLayer(long, short, scorer, max_group, gradient, memory, num_classes)
             for long, short in pairwise(bits)
@@ -126,6 +145,7 @@ class ProgressiveHead(Configured):
             }
         )
         self._longer_outputs: list[Tensor] = []
+        self._passes: list[tuple[Tensor, Tensor]] = []  # outputs, class scores
         self.register_buffer("stage_count", torch.tensor(0))
         self.register_buffer("reopen_count", torch.tensor(0))
         # Mirrors of the two counts, so that no step waits for the device
@@ -157,11 +177,17 @@ class ProgressiveHead(Configured):
         u = [self._neurons(x, self.training)]
         for layer in self._merged():
             u.append(layer(u[-1]))
+        scores = None if self.classifier is None else self.classifier(x)
         if self.longer == "joint" and self.training:
             self._longer_outputs = [
-                self._lifted(v, stage) for stage, v in enumerate(u[:-1])
+                self._lifted(v, scores, stage) for stage, v in enumerate(u[:-1])
             ]
-        return self._lifted(u[-1], self._stage)
+        h = self._lifted(u[-1], scores, self._stage)
+        if scores is not None and self.training and torch.is_grad_enabled():
+            if len(self._passes) == MOST_PASSES:
+                self._passes = self._passes[1:]
+            self._passes.append((h, scores))
+        return h
 
     def _neurons(self, x: Tensor, training: bool) -> Tensor:
         u = self.linear(x)
@@ -173,11 +199,38 @@ class ProgressiveHead(Configured):
         # No slice: that of a ModuleList is a new module, which takes its time
         return [self.layers[i] for i in range(self._stage)]  # type: ignore[misc]
 
-    def _activated(self, u: Tensor) -> Tensor:
-        return torch.tanh(u) if self.merge == "linear" and self.activation else u
+    def readout_scale(self, stage: int) -> float:
+        """Strength a of what the classifier adds to the outputs of a stage.
 
-    def _lifted(self, u: Tensor, stage: int) -> Tensor:
-        h = self._activated(u)
+        Args:
+            stage: number of merges done; 0 before the first, which finds the codewords.
+        """
+        if self.classifier is None or stage == 0:
+            return 0.0
+        return self.readout * math.sqrt(self.classifier.out_features / self.all_bits[stage])
+
+    def _activated(self, u: Tensor, scores: Tensor | None, stage: int) -> Tensor:
+        a = self.readout_scale(stage)
+        if scores is not None and a > 0:
+            codewords = self.codewords_of(stage)
+            p = scores.softmax(1)
+            u = u + (a * (p @ codewords.to(p.dtype))).to(u.dtype)
+        if self.merge == "tanh":
+            return u / (1 + a)
+        return torch.tanh(u) if self.activation else u
+
+    def codewords_of(self, stage: int) -> Tensor:
+        """Codewords (C, bits of that stage) that a merge found.
+
+        Args:
+            stage: number of merges done then, at least 1; of a head with `num_classes`.
+        """
+        codewords = self.layers[stage - 1].codewords
+        assert isinstance(codewords, Tensor)
+        return codewords
+
+    def _lifted(self, u: Tensor, scores: Tensor | None, stage: int) -> Tensor:
+        h = self._activated(u, scores, stage)
         if self.lift and self.training:
             for layer in reversed(self._merged()[:stage]):
                 h = layer.lift(h)
@@ -268,6 +321,43 @@ class ProgressiveHead(Configured):
         assert targets is not None
         return codeword_nll(embeddings, targets, tanh=self.activation == "tanh")
 
+    def class_nll(self, embeddings: Tensor, labels: Tensor | None) -> Tensor | None:
+        r"""Measure how well the classifier told the classes of the last forward passes.
+
+        Formula:  `codewords.class_nll` of the scores V x + v of the pass that returned
+                  `embeddings`; if they were sliced or put together since, of the latest
+                  passes that have as many items together. They are forgotten then.
+
+        Args:
+            embeddings: outputs of this head in training mode (as two of them together, in
+                PML's TwoStreamMetricLoss).
+            labels: class ids (B,) or multi-hot rows (B, C).
+
+        Returns:
+            0-d, in nats an item, 0 for an empty batch; None without a classifier.
+
+        Raises:
+            ValueError: labels are missing or do not fit, or no such pass.
+        """
+        if self.classifier is None:
+            return None
+        if labels is None:
+            raise ValueError(f"a classifier of {self.num_classes} classes needs labels")
+        check_labels(labels, embeddings.shape[0])
+        passes, self._passes = self._passes, []
+        for output, scores in passes:
+            if output is embeddings:
+                return class_nll(scores, labels)
+        for first in reversed(range(len(passes))):
+            latest = [scores for _, scores in passes[first:]]
+            if sum(len(scores) for scores in latest) == len(embeddings):
+                return class_nll(torch.cat(latest), labels)
+        raise ValueError(
+            f"the loss got {len(embeddings)} embeddings, but the head's last forward passes "
+            f"in training mode had {[len(output) for output, _ in passes]} items: pass the "
+            "head's own outputs, once, or use class_weight=0"
+        )
+
     @property
     def current_layer(self) -> NMLayer:
         """The layer that observes now, and merges next.
@@ -341,13 +431,16 @@ class ProgressiveHead(Configured):
         u = self._neurons(x, training=False)
         for layer in self._merged()[:stage]:
             u = layer(u)
-        return binarize(self._activated(u))
+        scores = None if self.classifier is None else self.classifier(x)
+        return binarize(self._activated(u, scores, stage))
 
     def fold(self, bits: int | None = None) -> nn.Module:
         r"""Compose the merges so far into plain modules for serving.
 
         Formula:  merge="linear":  Linear(M W, M b), then Tanh if the head has it;
                   merge="tanh":    Linear(W, b), Tanh, Linear(M) without bias.
+                  With a classifier, after a merge, a `Readout` takes the place of the Linear
+                  before Tanh, or of all three.
 
         Args:
             bits: as for `codes`.
@@ -396,6 +489,7 @@ class ProgressiveHead(Configured):
             "lift": self.lift,
             "longer": self.longer,
             "num_classes": self.num_classes,
+            "readout": self.readout,
         }
 
     def _load_from_state_dict(self, *args: Any) -> None:
@@ -405,7 +499,7 @@ class ProgressiveHead(Configured):
 
     def __getstate__(self) -> dict[str, Any]:
         """For copies: without outputs, which hang on a graph that cannot be copied."""
-        return {**self.__dict__, "_longer_outputs": []}
+        return {**self.__dict__, "_longer_outputs": [], "_passes": []}
 
     def extra_repr(self) -> str:
         """Show lengths and stage in print(model)."""

@@ -6,7 +6,7 @@ import torch
 from pytorch_metric_learning.losses import BaseMetricLossFunction, CrossBatchMemory
 from torch import Tensor, nn
 
-CODEWORD_WEIGHT = 10.0  # docs/does-it-work.md
+CODEWORD_WEIGHT = CLASS_WEIGHT = 1.0  # docs/does-it-work.md
 
 
 class NMLoss(BaseMetricLossFunction):
@@ -19,9 +19,10 @@ class NMLoss(BaseMetricLossFunction):
               For a head with longer="joint", L is the mean of that loss over all code
               lengths passed so far; each gets the tuples that were mined for the shortest.
 
-    For a head with `num_classes`, γ · head.codeword_nll(...) is added from the first merge
-    on: items are pulled to the codewords of their classes, which the head has found in its
-    longer code. That decides about short codes of many classes: see docs/does-it-work.md.
+    For a head with `num_classes`, δ · head.class_nll(...) is added, which teaches its
+    classifier, and from the first merge on γ · head.codeword_nll(...), which pulls items to
+    the codewords of their classes. That decides about short codes of many classes: see
+    docs/does-it-work.md.
 
     On several processes, put this wrapper outside of PML's:
     NMLoss(DistributedLossWrapper(loss), head). The head gathers what it observes itself.
@@ -31,13 +32,17 @@ class NMLoss(BaseMetricLossFunction):
             loss(embeddings, labels, ...), such as PML's CrossBatchMemory.
         head: an object with `observe(embeddings, labels)`, such as `ProgressiveHead`. It is
             not registered as a submodule: its parameters and state belong to the model.
-        codeword_weight: γ >= 0, no unit; None for 10, or 0 for a head without
+        codeword_weight: γ >= 0, no unit; None for 1, or 0 for a head without
             `num_classes`.
+        class_weight: δ >= 0, no unit; None for 1, or 0 for a head without a classifier. With
+            0 the classifier learns through the codes alone. Without gradient or in eval
+            mode of this module, δ is 0.
 
     Shapes:   those of the loss.
     Returns:  the value of the loss.
     Raises:   TypeError: the loss is not callable or the head has no `observe`.
-              ValueError: codeword_weight < 0, or > 0 for a head without codewords; a memory
+              ValueError: a weight < 0, or > 0 for a head without codewords or classifier;
+              embeddings that the head did not put out (see `class_nll`); a memory
               of embeddings, which would mix lengths, with a head with longer="joint"; or
               embeddings of such a head from several forward passes.
     Source:   this package.  Differs: reducer, regularizer and statistics are those of the
@@ -57,19 +62,29 @@ class NMLoss(BaseMetricLossFunction):
     """
 
     def __init__(
-        self, loss: nn.Module, head: Any, codeword_weight: float | None = None
+        self,
+        loss: nn.Module,
+        head: Any,
+        codeword_weight: float | None = None,
+        class_weight: float | None = None,
     ) -> None:
         super().__init__()
         finds_codewords = getattr(head, "num_classes", None) is not None
-        if codeword_weight is None:
-            codeword_weight = CODEWORD_WEIGHT if finds_codewords else 0.0
-        if codeword_weight < 0:
-            raise ValueError(f"codeword_weight must be >= 0, got {codeword_weight}")
-        if codeword_weight > 0 and not finds_codewords:
-            raise ValueError(
-                f"codeword_weight={codeword_weight} needs a head that finds codewords: "
-                "ProgressiveHead(..., num_classes=C)"
-            )
+        classifies = getattr(head, "classifier", None) is not None
+        codeword_weight = _weight(
+            "codeword_weight",
+            codeword_weight,
+            CODEWORD_WEIGHT,
+            finds_codewords,
+            "that finds codewords: ProgressiveHead(..., num_classes=C)",
+        )
+        class_weight = _weight(
+            "class_weight",
+            class_weight,
+            CLASS_WEIGHT,
+            classifies,
+            "with a classifier: ProgressiveHead(..., num_classes=C), readout > 0",
+        )
         if not callable(loss):
             raise TypeError(f"loss must be callable, got {loss!r}")
         if not callable(getattr(head, "observe", None)):
@@ -84,6 +99,7 @@ class NMLoss(BaseMetricLossFunction):
             )
         self.loss = loss
         self.codeword_weight = codeword_weight
+        self.class_weight = class_weight
         # Only the methods are kept. The head as an attribute would become a submodule, and
         # even hidden in a tuple PML's record keeper would walk through it and log it.
         self._observe = head.observe
@@ -109,11 +125,21 @@ class NMLoss(BaseMetricLossFunction):
             longer = self._longer_outputs(embeddings, ref_emb)
             lengths = getattr(self.head, "all_bits", [None] * len(longer))
             outputs += zip(longer, lengths, strict=False)
+            class_nll = self._class_nll(embeddings, labels)
+        else:
+            class_nll = None
         losses = []
         for each, bits in outputs:
             own = self._loss(each, labels, indices_tuple, ref_emb, ref_labels)
             losses.append(self._with_codewords(own, each, labels, bits))
-        return losses[0] if len(losses) == 1 else torch.stack(losses).mean()
+        loss = losses[0] if len(losses) == 1 else torch.stack(losses).mean()
+        return loss if class_nll is None else loss + self.class_weight * class_nll
+
+    def _class_nll(self, embeddings: Tensor, labels: Tensor | None) -> Tensor | None:
+        if self.class_weight == 0:
+            return None
+        found: Tensor | None = self.head.class_nll(embeddings, labels)
+        return found
 
     def _with_codewords(
         self, loss: Tensor, outputs: Tensor, labels: Tensor | None, bits: int | None
@@ -152,3 +178,16 @@ class NMLoss(BaseMetricLossFunction):
         # PML asks for them while it builds its part of this object, before there is a loss.
         names = getattr(getattr(self, "loss", None), "sub_loss_names", None)
         return ["loss"] if names is None else names()
+
+
+def _weight(
+    name: str, weight: float | None, default: float, usable: bool, what: str
+) -> float:
+    """Fill in a weight's default; refuse one that could do nothing."""
+    if weight is None:
+        return default if usable else 0.0
+    if weight < 0:
+        raise ValueError(f"{name} must be >= 0, got {weight}")
+    if weight > 0 and not usable:
+        raise ValueError(f"{name}={weight} needs a head {what}")
+    return weight
