@@ -103,25 +103,18 @@ class NMLoss(BaseMetricLossFunction):
         ref_labels: Tensor | None = None,
     ) -> Tensor:
         """Observe, then return the loss."""
-        outputs: list[tuple[Tensor, int | None]] = [(embeddings, None)]
+        longer: list[Tensor] = []
         if self.training and torch.is_grad_enabled():
             self._observe(embeddings.detach(), labels)
             longer = self._longer_outputs(embeddings, ref_emb)
-            lengths = getattr(self.head, "all_bits", [None] * len(longer))
-            outputs += zip(longer, lengths, strict=False)
-        losses = []
-        for each, bits in outputs:
-            own = self._loss(each, labels, indices_tuple, ref_emb, ref_labels)
-            losses.append(self._with_codewords(own, each, labels, bits))
-        return losses[0] if len(losses) == 1 else torch.stack(losses).mean()
-
-    def _with_codewords(
-        self, loss: Tensor, outputs: Tensor, labels: Tensor | None, bits: int | None
-    ) -> Tensor:
-        if self.codeword_weight == 0:
+        given = labels, indices_tuple, ref_emb, ref_labels
+        loss = self._loss_of(embeddings, None, *given)
+        if not longer:
             return loss
-        distance = self.head.codeword_nll(outputs, labels, bits)
-        return loss if distance is None else loss + self.codeword_weight * distance
+        lengths = getattr(self.head, "all_bits", [None] * len(longer))
+        pairs = zip(longer, lengths, strict=False)
+        others = [self._loss_of(each, bits, *given) for each, bits in pairs]
+        return torch.stack([loss, *others]).mean()
 
     def _longer_outputs(self, embeddings: Tensor, ref_emb: Tensor | None) -> list[Tensor]:
         longer: list[Tensor] = self._take_longer_outputs()
@@ -134,18 +127,22 @@ class NMLoss(BaseMetricLossFunction):
             )
         return longer
 
-    def _loss(
+    def _loss_of(
         self,
         embeddings: Tensor,
+        bits: int | None,
         labels: Tensor | None,
         indices_tuple: tuple[Tensor, ...] | None,
         ref_emb: Tensor | None,
         ref_labels: Tensor | None,
     ) -> Tensor:
-        if ref_emb is None:
-            # Wrappers such as MultipleLosses take no reference set.
-            return self.loss(embeddings, labels, indices_tuple)
-        return self.loss(embeddings, labels, indices_tuple, ref_emb, ref_labels)
+        # Wrappers such as MultipleLosses take no reference set.
+        refs = () if ref_emb is None else (ref_emb, ref_labels)
+        loss: Tensor = self.loss(embeddings, labels, indices_tuple, *refs)
+        if self.codeword_weight == 0:
+            return loss
+        distance = self.head.codeword_nll(embeddings, labels, bits)
+        return loss if distance is None else loss + self.codeword_weight * distance
 
     def sub_loss_names(self) -> list[str]:
         """Names of the wrapped loss."""
