@@ -84,7 +84,7 @@ def test_strongest_edges_are_those_of_the_graph():
 
 
 def test_a_settled_graph_merges():
-    head = make_head(scorer=Correlation("equal"), memory=20)
+    head = make_head(scorer=Correlation("equal", every_n_steps=1), memory=20)
     merging = ProgressiveMerging(head, schedule=WhenSettled(window=3))
     merged_after = 0
     for epoch in range(1, 30):

@@ -155,7 +155,7 @@ def test_observing_has_no_gradient_and_takes_real_outputs():
 
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf])
 def test_nan_and_inf_do_not_poison_the_graph(bad):
-    layer = NMLayer(12, 5)
+    layer = NMLayer(12, 5, Correlation(every_n_steps=1))
     codes, labels = random_codes(20, 12), random_labels(20, "class ids")
     layer.observe(codes, labels)
     before = layer.graph.moment.clone()
