@@ -76,20 +76,21 @@ class RedundancyGraph(nn.Module):
             scored: number of items that `importance` and `redundancy` rest on, 0-d;
                 None for all.
         """
-        self.seen_batches += 1
-        sound = self._count(outputs)
+        self.pass_over()
+        unsound = self._count(outputs)
         if importance is None and redundancy is None:
             return
         if scored is None:
             (scored,) = add_up(torch.full_like(self.scored_items, len(outputs)))
-        self._remember(importance, redundancy, scored.to(self.pairs) * sound)
+        self._remember(importance, redundancy, scored.to(self.pairs) * ~unsound)
 
     def pass_over(self) -> None:
-        """Let one batch go by; of it nothing but its number is kept."""
-        self.seen_batches += 1
+        """Let one batch go by: it is numbered, and not looked at."""
+        # Not by attribute: a module's own way to set one costs more than all else here
+        vars(self)["seen_batches"] += 1
 
     def _count(self, outputs: Tensor) -> Tensor:
-        """Count the pairs of bits; return 1, or 0 for a batch that is left out."""
+        """Count the pairs of bits; return whether the batch was left out instead."""
         # NaN and inf survive a sum, and then all products, on all processes
         spoiler = outputs.sum(dtype=torch.float32).mul_(0)
         ones = outputs.ge(0).float().add_(spoiler)
@@ -102,7 +103,7 @@ class RedundancyGraph(nn.Module):
         fade = total.clamp(min=self.memory).reciprocal_().mul_(self.memory)
         self.pairs.add_(pairs.nan_to_num_(0)).mul_(fade)
         total.mul_(fade)
-        return ~unsound
+        return unsound
 
     def _remember(
         self, importance: Tensor | None, redundancy: Tensor | None, scored: Tensor
