@@ -5,53 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .process_group import add_up, rank_and_size
-
-WINDOW = 8  # batches that are kept before they are counted together
-
-
-class _Shelf:
-    """Outputs that wait to be counted, in memory that is made once.
-
-    A step only copies. Small tensors that outlive it would cost more than they hold:
-    allocators cannot reuse the large blocks around them.
-
-    Args:
-        like: the first batch (B, K).
-    """
-
-    def __init__(self, like: Tensor) -> None:
-        rows = WINDOW * max(len(like), 1)
-        self.outputs = like.new_empty(rows, like.shape[1], dtype=torch.float32)
-        self.sizes: list[int] = []
-        self.end = 0
-
-    def has_room(self, outputs: Tensor) -> bool:
-        # .shape, as len() of a tensor takes longer than all the rest
-        room = self.outputs.shape[0] - self.end
-        return outputs.device == self.outputs.device and outputs.shape[0] <= room
-
-    def put(self, outputs: Tensor) -> None:
-        size = outputs.shape[0]
-        self.outputs.narrow(0, self.end, size).copy_(outputs)
-        self.end += size
-        self.sizes.append(size)
-
-    def take(self) -> tuple[Tensor, list[int], Tensor]:
-        """Empty it: codes (rows, K) of 0 and 1 (0 if unsound), sizes, who is sound."""
-        rows, sizes = self.outputs[: self.end], self.sizes
-        self.sizes, self.end = [], 0
-        if len(set(sizes)) == 1:  # one operation instead of one a batch
-            batches = rows.view(len(sizes), -1)
-            sounds = batches.sum(1).isfinite().float()  # NaN and inf survive a sum
-            batches.ge_(0).mul_(sounds[:, None])
-        else:
-            parts = rows.split(sizes)
-            sounds = torch.stack([part.sum() for part in parts]).isfinite().float()
-            rows.ge_(0)
-            for part, sound in zip(parts, sounds, strict=True):
-                part.mul_(sound)
-        return rows, sizes, sounds
+from .process_group import add_up
 
 
 class RedundancyGraph(nn.Module):
@@ -60,14 +14,9 @@ class RedundancyGraph(nn.Module):
     Formula:  m = E[b], S = E[b bᵀ] over the codes seen; correlation
               ρ_ij = (S_ij - m_i m_j) / sqrt((1 - m_i²)(1 - m_j²)), ρ_ii = 0;
               v = E[importance], A = E[redundancy] of what a scorer measured.
-              E is the mean over all items. After every eighth batch those seen so far are
-              weighed down to `memory` items together, if they were more. What was measured
-              on B items then counts B / (memory + B).
-
-    Batches are kept, and eight of them are counted together, which takes less time than
-    eight small sums. Whoever asks sees them all. Counts are whole numbers until `memory`
-    items were seen, so that it makes no difference when somebody asks (or saves); later it
-    may make one of rounding.
+              E is the mean over all items. After each batch those seen so far are weighed
+              down to `memory` items together, if they are more. What was measured on B
+              items then counts B / (memory + B).
 
     Args:
         bits: K.
@@ -84,9 +33,9 @@ class RedundancyGraph(nn.Module):
     pairs: Tensor
     importance: Tensor
     redundancy: Tensor
-    counted_items: Tensor
+    items: Tensor
     scored_items: Tensor
-    skipped: Tensor
+    skipped_batches: Tensor
     batches: Tensor
 
     def __init__(self, bits: int, memory: int = 10_000) -> None:
@@ -98,14 +47,13 @@ class RedundancyGraph(nn.Module):
         self.bits = bits
         self.memory = memory
         self.register_buffer("pairs", torch.zeros(bits, bits))  # items with both bits +1
+        self.register_buffer("items", torch.zeros(()))
         self.register_buffer("importance", torch.zeros(bits))
         self.register_buffer("redundancy", torch.zeros(bits, bits))
-        self.register_buffer("counted_items", torch.zeros(()))
         self.register_buffer("scored_items", torch.zeros(()))
-        self.register_buffer("skipped", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("skipped_batches", torch.zeros((), dtype=torch.int64))
         self.register_buffer("batches", torch.zeros((), dtype=torch.int64))
         self.seen_batches = 0  # what `batches` is when it is saved; no step reads a device
-        self._shelf: _Shelf | None = None
 
     @torch.no_grad()
     def update(
@@ -128,23 +76,34 @@ class RedundancyGraph(nn.Module):
             scored: number of items that `importance` and `redundancy` rest on, 0-d;
                 None for all.
         """
-        self._keep(outputs)
-        self.seen_batches += 1
-        measured = importance is not None or redundancy is not None
-        full = self.seen_batches % WINDOW == 0
-        if not (measured or full or rank_and_size()[1] > 1):
-            return
-        if full or rank_and_size()[1] > 1:
-            sound = self._count_kept()
-        else:
-            sound = outputs.sum(dtype=torch.float32).isfinite()
-        if full:
-            self._fade()
-        if not measured:
+        self.pass_over()
+        unsound = self._count(outputs)
+        if importance is None and redundancy is None:
             return
         if scored is None:
             (scored,) = add_up(torch.full_like(self.scored_items, len(outputs)))
-        self._remember(importance, redundancy, scored.to(self.pairs) * sound)
+        self._remember(importance, redundancy, scored.to(self.pairs) * ~unsound)
+
+    def pass_over(self) -> None:
+        """Let one batch go by: it is numbered, and not looked at."""
+        # Not by attribute: a module's own way to set one costs more than all else here
+        vars(self)["seen_batches"] += 1
+
+    def _count(self, outputs: Tensor) -> Tensor:
+        """Count the pairs of bits; return whether the batch was left out instead."""
+        # NaN and inf survive a sum, and then all products, on all processes
+        spoiler = outputs.sum(dtype=torch.float32).mul_(0)
+        ones = outputs.ge(0).float().add_(spoiler)
+        pairs = ones.new_empty(self.bits, self.bits)
+        torch.mm(ones.T, ones, out=pairs)  # autocast leaves a call with out= alone
+        pairs, items = add_up(pairs, spoiler.add_(outputs.shape[0]))
+        unsound = items.isnan()
+        self.skipped_batches.add_(unsound)
+        total = self.items.add_(items.nan_to_num_(0))
+        fade = total.clamp(min=self.memory).reciprocal_().mul_(self.memory)
+        self.pairs.add_(pairs.nan_to_num_(0)).mul_(fade)
+        total.mul_(fade)
+        return unsound
 
     def _remember(
         self, importance: Tensor | None, redundancy: Tensor | None, scored: Tensor
@@ -156,55 +115,6 @@ class RedundancyGraph(nn.Module):
             self.importance.lerp_(torch.nan_to_num(importance.to(self.pairs)), rate)
         if redundancy is not None:
             self.redundancy.lerp_(torch.nan_to_num(redundancy.to(self.pairs)), rate)
-
-    def _keep(self, outputs: Tensor) -> None:
-        if self._shelf is None or not self._shelf.has_room(outputs):
-            self._settle()
-            self._shelf = _Shelf(outputs)
-        self._shelf.put(outputs)
-
-    @torch.no_grad()
-    def _count_kept(self) -> Tensor:
-        """Count what is kept; return whether the last batch of it is sound."""
-        assert self._shelf is not None
-        ones, sizes, sounds = self._shelf.take()
-        ones, sounds = ones.to(self.pairs), sounds.to(self.pairs)
-        if len(set(sizes)) == 1:
-            items = sounds.sum() * sizes[0]
-        else:
-            items = sum((s * n for s, n in zip(sounds, sizes, strict=True)), sounds[0] * 0)
-        unsound, sound = (1 - sounds).sum(), sounds[-1]
-        with torch.autocast(ones.device.type, enabled=False):
-            pairs = ones.T @ ones
-        if rank_and_size()[1] > 1:  # one batch, of which each process has a part
-            pairs, items, unsound = add_up(pairs, items, unsound)
-            sound = (unsound == 0).to(pairs)
-            pairs, items, unsound = pairs * sound, items * sound, 1 - sound
-        self.pairs.add_(pairs)
-        self.counted_items.add_(items)
-        self.skipped.add_(unsound.to(self.skipped))
-        return sound
-
-    def _fade(self) -> None:
-        factor = self.memory / self.counted_items.clamp(min=self.memory)
-        self.pairs.mul_(factor)
-        self.counted_items.mul_(factor)
-
-    def _settle(self) -> None:
-        if self._shelf is not None and self._shelf.sizes:
-            self._count_kept()
-
-    @property
-    def items(self) -> Tensor:
-        """Number of items that the moments rest on, 0-d."""
-        self._settle()
-        return self.counted_items
-
-    @property
-    def skipped_batches(self) -> Tensor:
-        """Number of batches that were left out, 0-d int64."""
-        self._settle()
-        return self.skipped
 
     @property
     def mean(self) -> Tensor:
@@ -230,18 +140,15 @@ class RedundancyGraph(nn.Module):
 
     def reset(self) -> None:
         """Forget everything."""
-        self._shelf = None
         self.seen_batches = 0
         for buffer in self.buffers():
             buffer.zero_()
 
     def _save_to_state_dict(self, *args: Any) -> None:
-        self._settle()
         self.batches.fill_(self.seen_batches)
         super()._save_to_state_dict(*args)
 
     def _load_from_state_dict(self, *args: Any) -> None:
-        self._shelf = None
         super()._load_from_state_dict(*args)
         self.seen_batches = int(self.batches)
 

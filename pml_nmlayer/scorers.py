@@ -30,8 +30,11 @@ class Measurement(NamedTuple):
 class Scorer:
     """Base of all scorers: measures importance where it is used, and weighs groups.
 
-    Correlations are learned from every batch. What costs more, everything that looks at
-    pairs of items, is measured on every n-th batch only, and on its first items.
+    Correlations are counted on the first 64 batches of an active phase, and after them on
+    every eighth: `count_first` and `count_every_n_steps`, attributes that a subclass or an
+    object may set.
+    What looks at pairs of items costs more: it is measured on every n-th batch, and on its
+    first items. A batch that is measured is counted, too; any other is not looked at.
 
     Args:
         weighting: weights inside a group: "equal", or by "importance" (that of
@@ -45,6 +48,8 @@ class Scorer:
         ValueError: an unknown weighting, or a number < 1.
     """
 
+    count_first = 64  # batches: short trainings and small batches lose nothing
+    count_every_n_steps = 8  # counting then costs a small part of a training step, too
     ranks_bits = False  # whether `edges` uses importances, whatever the weighting
     default_weighting: Weighting = "equal"
 
@@ -67,6 +72,14 @@ class Scorer:
         self.weighting = weighting
         self.every_n_steps = every_n_steps
         self.max_items = max_items
+
+    def counts(self, batch: int) -> bool:
+        """Tell whether the graph counts a batch.
+
+        Args:
+            batch: its number in the active phase, from 0.
+        """
+        return batch < self.count_first or batch % self.count_every_n_steps == 0
 
     @property
     def needs_labels(self) -> bool:
@@ -121,10 +134,19 @@ class Correlation(Scorer):
     Source:   Fu et al., IJCAI 2019 (redundancy).  Differs: their graph is learned by an
               attention-like update that the abstract does not spell out.
 
-    Weighted by importance, which needs labels, unless weighting="equal", which does not.
+    Args:
+        weighting: "importance" (default), which needs labels, or "equal", which does not.
+        every_n_steps: see `Scorer`; of importances, which do not choose the groups here.
+        max_items: see `Scorer`.
     """
 
-    default_weighting = "importance"
+    def __init__(
+        self,
+        weighting: Weighting = "importance",
+        every_n_steps: int = 2 * EVERY_N_STEPS,
+        max_items: int | None = None,
+    ) -> None:
+        super().__init__(weighting, every_n_steps, max_items)
 
     def edges(self, graph: RedundancyGraph, out_bits: int) -> tuple[Tensor, None]:
         """Strengths |ρ|."""

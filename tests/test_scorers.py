@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from pml_nmlayer.codes import raw_sign
 from pml_nmlayer.layers import NMLayer
 from pml_nmlayer.pair_likelihood import drop_one_importance, merge_cost
 from pml_nmlayer.redundancy import RedundancyGraph
@@ -86,6 +87,34 @@ def test_a_scorer_sees_as_many_items_as_often_as_it_wants():
     for step in range(3):
         resumed.observe(random_codes(9, 4, step))
     assert len(seen) == 4  # the seventh step was one, the tenth is the next
+
+
+@pytest.mark.parametrize(
+    ("every", "count", "looked_at"),
+    [(16, 8, [0, 1, 8, 16]), (1, 8, range(20)), (5, 4, [0, 1, 4, 5, 8, 10, 12, 15, 16])],
+)
+def test_the_graph_is_that_of_the_batches_it_looks_at(every, count, looked_at):
+    scorer = Correlation(every_n_steps=every)
+    scorer.count_first, scorer.count_every_n_steps = 2, count
+    layer, graph = NMLayer(6, 3, scorer), RedundancyGraph(6)
+    for step in range(20):
+        codes, labels = random_codes(9, 6, step), random_labels(9, "class ids", step)
+        if step in (4, 7, 8):
+            codes[3, 2] = torch.nan
+        if step in looked_at:
+            measured = step % every == 0
+            graph.update(
+                codes, *(scorer.measure(raw_sign(codes), labels) if measured else ())
+            )
+        layer.observe(codes, labels)
+        resumed = NMLayer(6, 3, scorer)  # after any step
+        resumed.load_state_dict(layer.state_dict())
+        layer = resumed
+    assert layer.graph.seen_batches == 20
+    assert layer.graph.skipped_batches == len({4, 7, 8} & set(looked_at))
+    for name, value in graph.state_dict().items():
+        if name != "batches":
+            assert torch.equal(layer.graph.state_dict()[name], value), name
 
 
 def test_the_informative_bit_is_the_important_one():

@@ -59,7 +59,7 @@ class NMLayer(Configured):
         out_bits: K' < K, width of the output in the frozen phase.
         scorer: what is measured and merged: "correlation", "drop_one", "complementary",
             "merge_cost", "random", "prune", a `Scorer`, or a function (codes, labels) ->
-            (K, K). How often and on how many items: see `Scorer`.
+            (K, K). On which batches and how many items: see `Scorer`.
         max_group: largest number of bits in a group; ceil(K / K') if None, which makes
             all groups equally large where K' divides K.
         gradient: what a member of a group gets in training: the derivative, "weighted" by
@@ -68,7 +68,8 @@ class NMLayer(Configured):
             move it more slowly, by the sum of w² (1 / n for n equal ones) under SGD, and
             under Adam until its averages forget the larger gradients before the merge.
             docs/choosing.md has measured both.
-        memory: items that the running averages remember (see `RedundancyGraph`).
+        memory: items that the running averages remember (see `RedundancyGraph`), of those
+            that were counted.
         num_classes: C, to learn codewords of classes; None for none. Labels are then
             needed, class ids in [0, C) or multi-hot rows (B, C).
 
@@ -162,7 +163,6 @@ class NMLayer(Configured):
         rows = torch.arange(self.out_bits, device=self.groups.device)
         return (self.groups[None, :] == rows[:, None]) * self.weights
 
-    @torch.no_grad()
     def observe(self, codes: Tensor, labels: Tensor | None = None) -> None:
         """Feed one batch to the graph; without effect once frozen.
 
@@ -170,7 +170,9 @@ class NMLayer(Configured):
             codes: (B, K), codes or real outputs (their signs count).
             labels: class ids (B,) or multi-hot rows (B, C); some scorers do without.
 
-        A batch that holds NaN or inf is left out and counted in `graph.skipped_batches`.
+        The graph takes in the first batches and some of those that follow: see `Scorer` for
+        which. One of these that holds NaN or inf is left out and counted in
+        `graph.skipped_batches`. Class means are learned from every batch.
 
         Raises:
             ValueError: another width, labels of another length, or no labels although the
@@ -179,12 +181,12 @@ class NMLayer(Configured):
         if self._is_frozen:
             return
         self._check_width(codes, "codes")
+        scorer, graph = self.scorer, self.graph
         if labels is not None:
             check_labels(labels, codes.shape[0])
-            labels = labels.to(codes.device)
-        elif self.scorer.needs_labels:
+        elif scorer.needs_labels:
             raise ValueError(
-                f"the scorer {self.scorer!r} needs labels, got None; without labels use "
+                f"the scorer {scorer!r} needs labels, got None; without labels use "
                 "scorers.Correlation('equal')"
             )
         if self.class_means is not None:
@@ -193,18 +195,22 @@ class NMLayer(Configured):
                     f"codewords of {self.num_classes} classes need labels, got None; "
                     "without labels leave num_classes out"
                 )
-            self.class_means.update(codes, labels)
-        self.graph.update(codes, *self._measure(codes, labels))
+            self.class_means.update(codes, labels.to(codes.device))
+        if graph.seen_batches % scorer.every_n_steps == 0:
+            graph.update(codes, *self._measure(codes, labels))
+        elif scorer.counts(graph.seen_batches):
+            graph.update(codes)
+        else:
+            graph.pass_over()
 
+    @torch.no_grad()
     def _measure(self, codes: Tensor, labels: Tensor | None) -> Measurement:
-        """Let the scorer look, if it is its turn."""
-        if self.graph.seen_batches % self.scorer.every_n_steps:
-            return Measurement()
+        """Let the scorer look."""
         limit = self.scorer.max_items
         signs = gather_rows(raw_sign(codes.float()))[:limit]
-        return self.scorer.measure(
-            signs, None if labels is None else gather_rows(labels)[:limit]
-        )
+        if labels is not None:
+            labels = gather_rows(labels.to(codes.device))[:limit]
+        return self.scorer.measure(signs, labels)
 
     @torch.no_grad()
     def freeze(self) -> None:

@@ -256,12 +256,13 @@ class ProgressiveHead(Configured):
         Raises:
             ValueError: as `NMLayer.observe`.
         """
-        wide = self._is_lifted(embeddings, self._stage)
+        stage = self._stage
+        wide = self._is_lifted(embeddings, stage)
         if self.finished:
             return
         if wide:
-            embeddings = self._unlifted(embeddings, self._stage)
-        self.current_layer.observe(embeddings, labels)
+            embeddings = self._unlifted(embeddings, stage)
+        self.layers[stage].observe(embeddings, labels)  # type: ignore[operator]
 
     def _is_lifted(self, embeddings: Tensor, stage: int) -> bool:
         """Tell whether outputs are lifted; refuse what this head cannot have put out."""

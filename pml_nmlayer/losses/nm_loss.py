@@ -119,35 +119,21 @@ class NMLoss(BaseMetricLossFunction):
         ref_labels: Tensor | None = None,
     ) -> Tensor:
         """Observe, then return the loss."""
-        outputs: list[tuple[Tensor, int | None]] = [(embeddings, None)]
+        longer: list[Tensor] = []
+        class_nll = None
         if self.training and torch.is_grad_enabled():
             self._observe(embeddings.detach(), labels)
             longer = self._longer_outputs(embeddings, ref_emb)
+            if self.class_weight > 0:
+                class_nll = self.head.class_nll(embeddings, labels)
+        given = labels, indices_tuple, ref_emb, ref_labels
+        loss = self._loss_of(embeddings, None, *given)
+        if longer:
             lengths = getattr(self.head, "all_bits", [None] * len(longer))
-            outputs += zip(longer, lengths, strict=False)
-            class_nll = self._class_nll(embeddings, labels)
-        else:
-            class_nll = None
-        losses = []
-        for each, bits in outputs:
-            own = self._loss(each, labels, indices_tuple, ref_emb, ref_labels)
-            losses.append(self._with_codewords(own, each, labels, bits))
-        loss = losses[0] if len(losses) == 1 else torch.stack(losses).mean()
+            pairs = zip(longer, lengths, strict=False)
+            others = [self._loss_of(each, bits, *given) for each, bits in pairs]
+            loss = torch.stack([loss, *others]).mean()
         return loss if class_nll is None else loss + self.class_weight * class_nll
-
-    def _class_nll(self, embeddings: Tensor, labels: Tensor | None) -> Tensor | None:
-        if self.class_weight == 0:
-            return None
-        found: Tensor | None = self.head.class_nll(embeddings, labels)
-        return found
-
-    def _with_codewords(
-        self, loss: Tensor, outputs: Tensor, labels: Tensor | None, bits: int | None
-    ) -> Tensor:
-        if self.codeword_weight == 0:
-            return loss
-        distance = self.head.codeword_nll(outputs, labels, bits)
-        return loss if distance is None else loss + self.codeword_weight * distance
 
     def _longer_outputs(self, embeddings: Tensor, ref_emb: Tensor | None) -> list[Tensor]:
         longer: list[Tensor] = self._take_longer_outputs()
@@ -160,18 +146,22 @@ class NMLoss(BaseMetricLossFunction):
             )
         return longer
 
-    def _loss(
+    def _loss_of(
         self,
         embeddings: Tensor,
+        bits: int | None,
         labels: Tensor | None,
         indices_tuple: tuple[Tensor, ...] | None,
         ref_emb: Tensor | None,
         ref_labels: Tensor | None,
     ) -> Tensor:
-        if ref_emb is None:
-            # Wrappers such as MultipleLosses take no reference set.
-            return self.loss(embeddings, labels, indices_tuple)
-        return self.loss(embeddings, labels, indices_tuple, ref_emb, ref_labels)
+        # Wrappers such as MultipleLosses take no reference set.
+        refs = () if ref_emb is None else (ref_emb, ref_labels)
+        loss: Tensor = self.loss(embeddings, labels, indices_tuple, *refs)
+        if self.codeword_weight == 0:
+            return loss
+        distance = self.head.codeword_nll(embeddings, labels, bits)
+        return loss if distance is None else loss + self.codeword_weight * distance
 
     def sub_loss_names(self) -> list[str]:
         """Names of the wrapped loss."""
