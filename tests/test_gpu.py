@@ -27,9 +27,10 @@ def test_evaluation_equals_the_cpu(kind):
     )
 
 
+@pytest.mark.parametrize("num_classes", [None, 4])
 @pytest.mark.parametrize("scorer", SCORERS)
-def test_a_mixed_precision_step_does_not_wait_for_the_device(scorer):
-    head = ProgressiveHead(16, bits=(24, 12), scorer=scorer).cuda()
+def test_a_mixed_precision_step_does_not_wait_for_the_device(scorer, num_classes):
+    head = ProgressiveHead(16, (24, 12), scorer=scorer, num_classes=num_classes).cuda()
     loss = NMLoss(DPSHLoss(), head)
     optimizer = torch.optim.SGD(head.parameters(), lr=0.1)
     x, y = torch.randn(32, 16, device="cuda"), torch.arange(32, device="cuda") % 4

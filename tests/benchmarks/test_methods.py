@@ -26,6 +26,7 @@ from benchmarks.specs import make_spec
 from benchmarks.suite_files import load_suite, load_suites
 from benchmarks.suites import Tuned
 from benchmarks.training.seeding import seed_everything
+from pml_nmlayer.codewords import class_nll, codeword_nll
 
 PROBLEM = Problem(in_features=8, num_classes=4, bits=6, epochs=3, decay=0.4, batch_size=16)
 FEATURES = torch.randn(40, 8, generator=torch.Generator().manual_seed(0))
@@ -128,8 +129,30 @@ def test_options_of_merging_reach_the_head():
     assert layer.max_group == 3
     assert layer.gradient == "full"
     assert repr(layer.scorer) == repr(scorer_of("drop_one", "importance"))
+    assert head.classifier is None
+    told = trained("dpsh_nm", longest=12, codewords=2.0, readout=0.3)
+    assert told.loss.codeword_weight == 2
+    assert told.head.classifier.out_features == 4
+    assert told.head.readout_scale(1) == pytest.approx(0.3 * (4 / 6) ** 0.5)
     assert trained("csq_nm").head.lift
     assert not trained("dpsh_nm").head.lift
+
+
+def test_the_control_without_merging_has_codewords_and_a_classifier():
+    method = trained("supcon_codewords")
+    head = method.head
+    assert len(head.codewords.unique(dim=0)) == 4
+    with torch.no_grad():
+        x = method.trunk(FEATURES)
+        p = head.readout.classes(x).softmax(1)
+        u = head.readout.code(x) + 0.6 * (4 / 6) ** 0.5 * p @ head.codewords
+        torch.testing.assert_close(head(x), u.tanh())
+        loss = method.loss(head(x), LABELS, None)
+        pull = codeword_nll(u.tanh(), head.codewords[LABELS], tanh=True)
+        expected = method.loss.loss(u.tanh(), LABELS) + pull + class_nll(p.log(), LABELS)
+    torch.testing.assert_close(loss, expected)
+    merged = trained("supcon_nm", longest=12, codewords=1.0)
+    assert method.head_parameters()[1] == merged.head_parameters()[1]
 
 
 def test_a_class_is_its_codeword_and_several_labels_vote():
