@@ -759,3 +759,44 @@ def class_means(outputs, rows):
             ]
         )
     return means
+
+
+def class_nll(scores, y):
+    """Mean cross-entropy of the classes of each item, which share its probability."""
+    pairs = zip(scores, y, strict=True)
+    total = sum(classwise_soft_ce(row, classwise_members(each)) for row, each in pairs)
+    return total / max(len(scores), 1)
+
+
+def softmax(row):
+    top = max(row)
+    total = sum(math.exp(z - top) for z in row)
+    return [math.exp(z - top) / total for z in row]
+
+
+def head_outputs(u, merges, scores, codewords, readout, merge, tanh):
+    """Neurons -> outputs of a head: merged, and the codewords of likely classes added.
+
+    `merges` holds groups and weights of each merge; there are no codewords before one.
+    """
+    if merge == "tanh":
+        u = [[math.tanh(value) for value in row] for row in u]
+    for groups, weights in merges:
+        u = merged(u, groups, weights)
+    bits = len(u[0])
+    a = readout * math.sqrt(len(scores[0]) / bits) if merges else 0.0
+    outputs = []
+    for row, each in zip(u, scores, strict=True):
+        p = softmax(each)
+        out = []
+        for k in range(bits):
+            value = row[k]
+            if merges:
+                value += a * sum(p[c] * t[k] for c, t in enumerate(codewords))
+            if merge == "tanh":
+                value /= 1 + a
+            elif tanh:
+                value = math.tanh(value)
+            out.append(value)
+        outputs.append(out)
+    return outputs

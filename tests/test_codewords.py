@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pml_nmlayer.codewords import ClassMeans, semantic_codebook
+from pml_nmlayer.codewords import ClassMeans, class_nll, semantic_codebook
 from tests import naive
 
 
@@ -99,6 +99,19 @@ def test_class_means_equal_the_loop(kind):
     torch.testing.assert_close(running.mean, torch.tensor(expected))
 
 
+@pytest.mark.parametrize("kind", ["ids", "rows", "real rows"])
+@pytest.mark.parametrize("items", [0, 1, 30])
+def test_class_nll_equals_the_loop(kind, items, dtype, device):
+    scores = 5 * torch.randn(items, 6, dtype=dtype)
+    rows = torch.rand(items, 6) < 0.4
+    rows[::5] = False  # items without classes
+    labels = {"ids": torch.arange(items) % 5, "rows": rows, "real rows": rows.float()}[kind]
+    value = class_nll(scores.to(device), labels)
+    expected = naive.class_nll(scores.tolist(), labels.tolist())
+    assert (value.shape, value.dtype) == ((), torch.float32)
+    torch.testing.assert_close(value.item(), expected, rtol=1e-5, atol=1e-6)
+
+
 def test_old_items_fade():
     running = ClassMeans(2, 1, memory=10)
     running.update(torch.ones(10, 1), torch.zeros(10, dtype=torch.long))
@@ -121,6 +134,9 @@ def test_a_batch_that_is_not_finite_is_left_out(bad):
     ("call", "message"),
     [
         (lambda: ClassMeans(0, 3), "at least 1, got num_classes=0"),
+        (lambda: class_nll(torch.ones(2, 3), torch.tensor([0, 3])), r"num_classes=3\)"),
+        (lambda: class_nll(torch.ones(2, 3), torch.zeros(2, 4)), "num_classes=3 columns"),
+        (lambda: class_nll(torch.ones(2, 3), torch.zeros(2)), "must be integers"),
         (
             lambda: ClassMeans(3, 2).update(torch.ones(2, 2), torch.tensor([0])),
             "got 2 items but 1",

@@ -71,11 +71,11 @@ def observe_and_merge(scorer, kind, rows_of):
     return states
 
 
-def train_with_ddp(rank, world):
+def train_with_ddp(rank, world, classes):
     """Train through PML's wrapper, with its weights started apart but for DDP."""
     torch.manual_seed(rank)
-    net = nn.Sequential(nn.Linear(WIDTH, 16), nn.ReLU(), ProgressiveHead(16, (12, 6, 3)))
-    head = net[-1]
+    head = ProgressiveHead(16, (12, 6, 3), num_classes=classes)
+    net = nn.Sequential(nn.Linear(WIDTH, 16), nn.ReLU(), head)
     model = DistributedDataParallel(net)
     loss = NMLoss(DistributedLossWrapper(losses.ContrastiveLoss()), head)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
@@ -103,7 +103,8 @@ def work(folder):
         for scorer in SCORERS
         for kind in ("ids", "rows")
     }
-    results["ddp"] = train_with_ddp(rank, world)
+    for classes in (None, CLASSES):
+        results["ddp", classes] = train_with_ddp(rank, world, classes)
     torch.save(results, f"{folder}/{rank}.pt")
     torch.distributed.destroy_process_group()
 
@@ -144,10 +145,12 @@ def test_all_processes_hold_the_same(results, scorer):
                 assert torch.equal(mine[name], value), name
 
 
-def test_data_parallel_training_merges_in_step(results):
-    stages, state = results[0]["ddp"]
+@pytest.mark.parametrize("classes", [None, CLASSES])
+def test_data_parallel_training_merges_in_step(results, classes):
+    stages, state = results[0]["ddp", classes]
     assert stages[-1] == 2
-    for other_stages, other in (found["ddp"] for found in results[1:]):
+    assert ("2.classifier.weight" in state) == (classes is not None)
+    for other_stages, other in (found["ddp", classes] for found in results[1:]):
         assert other_stages == stages
         for name, value in state.items():
             torch.testing.assert_close(other[name], value, msg=name)

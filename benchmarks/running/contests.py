@@ -180,7 +180,7 @@ def active_step(spec: Spec, scorer: str, codewords: bool = False) -> Contest:
     Args:
         spec: of the kernel.
         scorer: by name.
-        codewords: whether means of classes are kept, too.
+        codewords: whether means of classes are kept and a classifier learns, too.
     """
     num_classes = spec["classes"] if codewords else None
     head = ProgressiveHead(STEP_WIDTH, STEP_BITS, scorer=scorer, num_classes=num_classes)
@@ -210,7 +210,7 @@ KERNELS.add(
 
 @kernel("step/merged_codewords")
 def merged_step(spec: Spec) -> Contest:
-    """Time a step of a merged head with a pull to codewords, against one of 12 neurons."""
+    """Time a step of a merged head with codewords and a classifier, against 12 neurons."""
     bits = STEP_BITS[0], STEP_BITS[-1]
     head = ProgressiveHead(STEP_WIDTH, bits, num_classes=spec["classes"])
     labels = torch.arange(spec["batch_size"]) % spec["classes"]
@@ -222,7 +222,9 @@ def merged_step(spec: Spec) -> Contest:
     return Contest(ours, plain, f"same step, nn.Linear of {bits[-1]}")
 
 
-def folded_head(spec: Spec, merge: Any, in_network: bool) -> Contest:
+def folded_head(
+    spec: Spec, merge: Any, in_network: bool, classifier: bool = False
+) -> Contest:
     """Time a folded head of 12 bits, against a plain Linear of 12.
 
     Merged after tanh it keeps its 96 neurons, with eight times the products of 12.
@@ -231,8 +233,10 @@ def folded_head(spec: Spec, merge: Any, in_network: bool) -> Contest:
         spec: of the kernel.
         merge: see `ProgressiveHead`.
         in_network: both behind the layer of 512 that training steps are timed with.
+        classifier: whether the head has one.
     """
-    head = ProgressiveHead(STEP_WIDTH, STEP_BITS, merge=merge)
+    num_classes = spec["classes"] if classifier else None
+    head = ProgressiveHead(STEP_WIDTH, STEP_BITS, merge=merge, num_classes=num_classes)
     x = torch.randn(spec["batch_size"], STEP_WIDTH)
     labels = torch.arange(spec["batch_size"]) % spec["classes"]
     while not head.finished:
@@ -267,6 +271,12 @@ for _merge in ("linear", "tanh"):
                 spec, merge, whole
             ),
         )
+
+
+KERNELS.add(
+    "serve/network_classifier",
+    lambda spec: folded_head(spec, "linear", in_network=True, classifier=True),
+)
 
 
 @kernel("step/active_nmlayer")

@@ -182,8 +182,9 @@ class WhenSettled:
               if all were admissible). Merge after the epoch in which |E_t ∩ E_(t-1)| is at
               least `overlap` (K - K') for the `window`-th time in a row.
 
-    Once `count_first` batches were seen, an epoch of fewer than `count_every_n_steps` may add
-    nothing to the graph, which then looks settled: set these attributes of the scorer for it.
+    Once `count_first` batches were seen, an epoch of fewer than `count_every_n_steps` may
+    add nothing to the graph, which then looks settled: set these attributes of the scorer
+    for it.
 
     Args:
         window: epochs in a row.

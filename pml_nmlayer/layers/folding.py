@@ -13,25 +13,26 @@ if TYPE_CHECKING:
 class Readout(nn.Module):
     r"""Add the codewords of the classes that a classifier thinks of.
 
-    Formula:  code(x) + words(softmax(classes(x))).
+    Formula:  neurons(x) + words(softmax(classes(x))).
 
     Args:
-        code: maps x to K outputs.
+        neurons: maps x to K outputs.
         classes: maps x to C scores.
         words: the C codewords of K bits, times their strength, as a Linear without bias.
 
     Shapes:   x (B, in_features) -> (B, K).
+    Source:   this package; see `ProgressiveHead`.  Differs: no.
     """
 
-    def __init__(self, code: nn.Module, classes: nn.Linear, words: nn.Linear) -> None:
+    def __init__(self, neurons: nn.Module, classes: nn.Linear, words: nn.Linear) -> None:
         super().__init__()
-        self.code = code
+        self.neurons = neurons  # no "code": what torch.export returns has one of its own
         self.classes = classes
         self.words = words
 
     def forward(self, x: Tensor) -> Tensor:
         """Map trunk outputs to outputs of the code before its last activation."""
-        return self.code(x) + self.words(self.classes(x).softmax(1))
+        return self.neurons(x) + self.words(self.classes(x).softmax(1))
 
 
 class Folded(nn.Module):

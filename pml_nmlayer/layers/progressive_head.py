@@ -354,10 +354,14 @@ class ProgressiveHead(Configured):
             if sum(len(scores) for scores in latest) == len(embeddings):
                 return class_nll(torch.cat(latest), labels)
         raise ValueError(
-            f"the loss got {len(embeddings)} embeddings, but the head's last forward passes "
-            f"in training mode had {[len(output) for output, _ in passes]} items: pass the "
-            "head's own outputs, once, or use class_weight=0"
+            f"the loss got {len(embeddings)} embeddings, but the head's last forward "
+            f"passes in training mode had {[len(output) for output, _ in passes]} items: "
+            "pass the head's own outputs, once, or use class_weight=0"
         )
+
+    def forget_passes(self) -> None:
+        """Let go of the forward passes that `class_nll` could be asked about."""
+        self._passes = []
 
     @property
     def current_layer(self) -> NMLayer:
@@ -440,8 +444,8 @@ class ProgressiveHead(Configured):
 
         Formula:  merge="linear":  Linear(M W, M b), then Tanh if the head has it;
                   merge="tanh":    Linear(W, b), Tanh, Linear(M) without bias.
-                  With a classifier, after a merge, a `Readout` takes the place of the Linear
-                  before Tanh, or of all three.
+                  With a classifier, after a merge, a `Readout` takes the place of the
+                  Linear before Tanh, or of all three.
 
         Args:
             bits: as for `codes`.

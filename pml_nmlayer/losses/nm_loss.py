@@ -34,9 +34,9 @@ class NMLoss(BaseMetricLossFunction):
             not registered as a submodule: its parameters and state belong to the model.
         codeword_weight: γ >= 0, no unit; None for 1, or 0 for a head without
             `num_classes`.
-        class_weight: δ >= 0, no unit; None for 1, or 0 for a head without a classifier. With
-            0 the classifier learns through the codes alone. Without gradient or in eval
-            mode of this module, δ is 0.
+        class_weight: δ >= 0, no unit; None for 1, or 0 for a head without a classifier.
+            With 0 the classifier learns through the codes alone. Without gradient or in
+            eval mode of this module, δ is 0.
 
     Shapes:   those of the loss.
     Returns:  the value of the loss.
@@ -104,6 +104,7 @@ class NMLoss(BaseMetricLossFunction):
         # even hidden in a tuple PML's record keeper would walk through it and log it.
         self._observe = head.observe
         self._take_longer_outputs = getattr(head, "take_longer_outputs", list)
+        self._forget_passes = getattr(head, "forget_passes", list)
 
     @property
     def head(self) -> Any:
@@ -126,6 +127,8 @@ class NMLoss(BaseMetricLossFunction):
             longer = self._longer_outputs(embeddings, ref_emb)
             if self.class_weight > 0:
                 class_nll = self.head.class_nll(embeddings, labels)
+            else:
+                self._forget_passes()
         given = labels, indices_tuple, ref_emb, ref_labels
         loss = self._loss_of(embeddings, None, *given)
         if longer:

@@ -86,8 +86,8 @@ class HashEncoder:
         """Code length.
 
         Raises:
-            ValueError: it takes a first batch to know it, since the head is neither a
-                Linear nor a Sequential that ends in one and an activation.
+            ValueError: it takes a first batch to know it, since the head holds
+                other layers than `head_layers.LAYERS`, or no Linear.
         """
         if self._bits is None:
             raise ValueError(
@@ -171,7 +171,7 @@ class HashEncoder:
             folder: gets a config.json and a safetensors file.
 
         Raises:
-            ValueError: a head of other layers than Linear, Tanh, ReLU and Identity.
+            ValueError: a head of other layers than `head_layers.LAYERS`.
             ImportError: safetensors is not installed.
         """
         save_head(Path(folder), self.head, self._bits, checksum(self.trunk))

@@ -1,12 +1,16 @@
 """Heads of plain layers: how long their codes are, and how to write them down."""
 
+from collections import OrderedDict
 from typing import Any
 
 from torch import nn
 
+from ..layers.folding import Readout
+
 # What a folded head consists of, and what else a plain head may.
 LAYERS: dict[str, type[nn.Module]] = {
-    cls.__name__: cls for cls in (nn.Linear, nn.Tanh, nn.ReLU, nn.Identity)
+    cls.__name__: cls
+    for cls in (nn.Linear, nn.Tanh, nn.ReLU, nn.Identity, Readout, nn.Sequential)
 }
 
 
@@ -27,7 +31,7 @@ def code_length(head: nn.Module) -> int | None:
     Args:
         head: a module.
     """
-    layers = flatten(head)
+    layers = [each.words if type(each) is Readout else each for each in flatten(head)]
     if any(type(layer) not in LAYERS.values() for layer in layers):
         return None
     widths = [layer.out_features for layer in layers if isinstance(layer, nn.Linear)]
@@ -35,13 +39,13 @@ def code_length(head: nn.Module) -> int | None:
 
 
 def describe(layer: nn.Module) -> dict[str, Any]:
-    """Write down a layer, without its weights.
+    """Write down a layer, without its weights; if it has parts, with a description of each.
 
     Args:
         layer: one of LAYERS.
 
     Raises:
-        ValueError: a layer of another kind.
+        ValueError: it is, or holds, a layer of another kind.
     """
     if type(layer) not in LAYERS.values():
         raise ValueError(
@@ -53,23 +57,31 @@ def describe(layer: nn.Module) -> dict[str, Any]:
         description["in_features"] = layer.in_features
         description["out_features"] = layer.out_features
         description["bias"] = layer.bias is not None
-    return description
+    parts = layer.named_children()
+    return description | {name: describe(part) for name, part in parts}
 
 
 def build(description: dict[str, Any]) -> nn.Module:
     """Make a layer from what `describe` wrote.
 
     Args:
-        description: "type" and the options of that type.
+        description: "type", and the options or parts of that type.
 
     Raises:
-        ValueError: an unknown type, or options that it does not have.
+        ValueError: no description, an unknown type, or options that it does not have.
     """
-    options = dict(description)
+    if not isinstance(description, dict):
+        raise ValueError(f"a layer must be described by a dict, got {description!r}")
+    options = {
+        key: build(value) if isinstance(value, dict) else value
+        for key, value in description.items()
+    }
     name = options.pop("type", None)
-    if name not in LAYERS:
+    if not isinstance(name, str) or name not in LAYERS:
         raise ValueError(f"unknown layer type {name!r}, known: {', '.join(LAYERS)}")
     try:
+        if name == "Sequential":
+            return nn.Sequential(OrderedDict(options))
         return LAYERS[name](**options)
     except TypeError as error:
         raise ValueError(f"wrong description of a {name}: {error}") from error

@@ -24,7 +24,7 @@ def save_head(folder: Path, head: nn.Module, bits: int | None, trunk: str) -> No
 
     Args:
         folder: made if it is missing.
-        head: Linear, Tanh, ReLU and Identity, alone or in a Sequential.
+        head: what `fold` makes, or Linear, Tanh, ReLU and Identity in Sequentials.
         bits: code length.
         trunk: checksum of the trunk that the head was trained with.
 

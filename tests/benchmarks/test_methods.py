@@ -145,7 +145,7 @@ def test_the_control_without_merging_has_codewords_and_a_classifier():
     with torch.no_grad():
         x = method.trunk(FEATURES)
         p = head.readout.classes(x).softmax(1)
-        u = head.readout.code(x) + 0.6 * (4 / 6) ** 0.5 * p @ head.codewords
+        u = head.readout.neurons(x) + 0.6 * (4 / 6) ** 0.5 * p @ head.codewords
         torch.testing.assert_close(head(x), u.tanh())
         loss = method.loss(head(x), LABELS, None)
         pull = codeword_nll(u.tanh(), head.codewords[LABELS], tanh=True)

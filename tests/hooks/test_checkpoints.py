@@ -44,11 +44,11 @@ class Killed(Exception):
 class Run:
     """A training by PML's trainer and HookContainer, made anew as after a restart."""
 
-    def __init__(self, folder, seed, schedule):
+    def __init__(self, folder, seed, schedule, **options):
         torch.manual_seed(seed)
         random.seed(seed)
         np.random.seed(seed)  # noqa: NPY002  PML's samplers draw from it
-        self.trunk, self.head = trunk_and_head()
+        self.trunk, self.head = trunk_and_head(**options)
         train, test = digits()
         models = {"trunk": self.trunk, "embedder": self.head}
         optimizers = {
@@ -115,15 +115,18 @@ class Run:
         return self.head.codes(self.trunk(x)), state
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES)
-def test_hook_container_goes_on_exactly_after_a_kill(tmp_path, schedule):
-    whole = Run(tmp_path / "whole", 0, schedule)
+@pytest.mark.parametrize(
+    ("schedule", "classes"), [*((name, None) for name in SCHEDULES), ("epochs", 10)]
+)
+def test_hook_container_goes_on_exactly_after_a_kill(tmp_path, schedule, classes):
+    whole = Run(tmp_path / "whole", 0, schedule, num_classes=classes)
     whole.train()
-    killed = Run(tmp_path / "killed", 0, schedule)
+    killed = Run(tmp_path / "killed", 0, schedule, num_classes=classes)
     killed.kill_after = 24  # in the fourth epoch: seven iterations each
     with pytest.raises(Killed):
         killed.train()
-    resumed = Run(tmp_path / "killed", 99, schedule)  # nothing comes from its seed
+    # nothing comes from its seed
+    resumed = Run(tmp_path / "killed", 99, schedule, num_classes=classes)
     resumed.train()
     codes, state = whole.outcome()
     codes_again, state_again = resumed.outcome()
@@ -133,9 +136,9 @@ def test_hook_container_goes_on_exactly_after_a_kill(tmp_path, schedule):
         assert torch.equal(value, state_again[name]), name
 
 
-def plain_loop(steps, schedule, path=None, state_every=1, stop_after=None):
+def plain_loop(steps, schedule, path=None, stop_after=None, **options):
     """Train on random batches, with a checkpoint after each step; go on if there is one."""
-    head = ProgressiveHead(64, (24, 12, 6))
+    head = ProgressiveHead(64, (24, 12, 6), **options)
     loss = NMLoss(losses.SupConLoss(), head)
     optimizer = torch.optim.Adam(head.parameters(), lr=1e-2)
     merging = ProgressiveMerging(head, schedule=schedule())
@@ -170,16 +173,17 @@ def plain_loop(steps, schedule, path=None, state_every=1, stop_after=None):
     ],
     ids=["fixed", "plateau", "settled"],
 )
-def test_a_plain_loop_goes_on_exactly_from_any_step(tmp_path, schedule):
+@pytest.mark.parametrize("classes", [None, 10])
+def test_a_plain_loop_goes_on_exactly_from_any_step(tmp_path, schedule, classes):
     torch.manual_seed(0)
-    whole = plain_loop(40, schedule)
+    whole = plain_loop(40, schedule, num_classes=classes)
     assert whole.finished
     for stop in (1, 9, 10, 17, 33):
         path = tmp_path / f"{stop}.pt"
         torch.manual_seed(0)
-        plain_loop(40, schedule, path, stop_after=stop)
+        plain_loop(40, schedule, path, stop_after=stop, num_classes=classes)
         torch.manual_seed(1)
-        resumed = plain_loop(40, schedule, path)
+        resumed = plain_loop(40, schedule, path, num_classes=classes)
         for name, value in whole.state_dict().items():
             assert torch.equal(value, resumed.state_dict()[name]), name
 
@@ -262,6 +266,7 @@ def head_with(**options):
         ({"memory": 5}, "memory: 10000, here 5"),
         ({"batch_norm": True}, "batch_norm: False, here True"),
         ({"longer": "joint"}, "longer: 'snapshot', here 'joint'"),
+        ({"num_classes": 10}, r"num_classes: None, here 10; readout: 0\.0, here 0\.6"),
     ],
 )
 def test_another_configuration_is_refused_and_named(tmp_path, options, message):

@@ -43,11 +43,11 @@ def snapshot(trainer):
     return copy.deepcopy([list(v.state.values()) for v in trainer.optimizers.values()])
 
 
-def run(loss, lift=True):
+def run(loss, lift=True, num_classes=None):
     """Train; returns trainer, head, and values and optimizer states around merges."""
     train, _ = digits()
     trunk = nn.Sequential(nn.Linear(64, 64), nn.ReLU())
-    head = ProgressiveHead(64, BITS, lift=lift)
+    head = ProgressiveHead(64, BITS, lift=lift, num_classes=num_classes)
     parts = {"trunk": trunk, "embedder": head, "metric_loss": loss}
     merging = ProgressiveMerging(head, epochs_per_stage=2)
     values, merges = [], []
@@ -87,12 +87,15 @@ def retrieval(trainer):
     return mean_average_precision(queries, y_test, codes, y)
 
 
-@pytest.mark.parametrize("name", LOSSES)
-def test_trains_through_two_merges(name):
+@pytest.mark.parametrize(
+    ("name", "num_classes"),
+    [*((name, None) for name in LOSSES), ("ArcFace", 10), ("HashCrossBatchMemory", 10)],
+)
+def test_trains_through_two_merges(name, num_classes):
     loss = LOSSES[name]()
     start = copy.deepcopy(loss)
     parameters = list(loss.parameters())
-    trainer, head, values, merges = run(loss)
+    trainer, head, values, merges = run(loss, num_classes=num_classes)
     assert head.finished
     assert len(merges) == 2
 

@@ -245,7 +245,7 @@ def test_trains_through_two_merges(make, unit):
 
 
 @pytest.mark.parametrize("make", MAKERS)
-def test_items_are_pulled_to_codewords(make):
+def test_items_are_pulled_to_codewords_and_the_classifier_learns(make):
     enough = {"bits": ((24, 12, 6), (16, 8, 4))} if make is cascaded_embeddings else {}
     trainer, heads = make(num_classes=10, **enough)
     x, y = digits()[0].tensors
@@ -254,8 +254,9 @@ def test_items_are_pulled_to_codewords(make):
         features = trainer.models["trunk"](x)
         values = []
         for head in heads:  # outputs as in training, lifted or not
-            head.train()
-            values.append(float(head.codeword_nll(head(features), y)))
+            outputs = head.train()(features)
+            values.append(float(head.codeword_nll(outputs, y)))
+            values.append(float(head.class_nll(outputs, y)))
         return values
 
     merged = []
@@ -270,7 +271,7 @@ def test_items_are_pulled_to_codewords(make):
     trainer.train(num_epochs=EPOCHS)
     assert all(head.finished for head in heads)
     pairs = zip(distances(), merged, strict=True)
-    assert all(now < 0.5 * then for now, then in pairs), (distances(), merged)
+    assert all(now < 0.7 * then for now, then in pairs), (distances(), merged)
 
 
 @pytest.mark.parametrize("make", [make for make in MAKERS if make is not two_stream])

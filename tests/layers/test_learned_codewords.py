@@ -1,4 +1,4 @@
-"""Codewords of classes: learned by layers, pulled to by NMLoss."""
+"""Codewords of classes: learned by layers, pulled to by NMLoss, added by a classifier."""
 
 import copy
 
@@ -8,10 +8,12 @@ from pytorch_metric_learning import losses
 from torch import nn
 from torch.nn import functional as F
 
-from pml_nmlayer.codewords import semantic_codebook
+from pml_nmlayer.codes import binarize
+from pml_nmlayer.codewords import class_nll, semantic_codebook
 from pml_nmlayer.layers import NMLayer, ProgressiveHead
-from pml_nmlayer.losses import CSQLoss, HashNetLoss, NMLoss
+from pml_nmlayer.losses import CSQLoss, DPSHLoss, HashNetLoss, NMLoss
 from pml_nmlayer.ranking import mean_average_precision
+from tests import naive
 from tests.digits import digits
 
 LABELS = torch.arange(32) % 4
@@ -22,6 +24,7 @@ def merged_head(**options):
     head = ProgressiveHead(6, bits=(12, 6), num_classes=4, **options)
     head.observe(head(torch.randn(32, 6)), LABELS)
     head.merge_next()
+    head.forget_passes()
     return head
 
 
@@ -61,20 +64,25 @@ def test_no_codewords_before_a_merge_or_unless_asked_for():
 def test_the_distance_is_the_cross_entropy_of_bits(activation, lift):
     head = merged_head(activation=activation, lift=lift)
     x = torch.randn(32, 6)
-    u = (head.linear(x) @ head.merge_matrix().T).double()
+    p = head.classifier(x).softmax(1)
+    readout = head.readout * (4 / 6) ** 0.5 * p @ head.layers[0].codewords
+    u = (head.linear(x) @ head.merge_matrix().T + readout).double()
     targets = head.layers[0].codewords[LABELS].double()
     expected = F.binary_cross_entropy_with_logits(2 * u, (targets + 1) / 2)
     distance = head.codeword_nll(head(x), LABELS)
     torch.testing.assert_close(distance.double(), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_the_loss_pulls_by_its_weight():
-    head = merged_head()
-    h = head(torch.randn(32, 6))
-    base, distance = losses.SupConLoss(), head.codeword_nll(h, LABELS)
-    expected = base(h, LABELS) + 3 * distance
-    torch.testing.assert_close(NMLoss(base, head, codeword_weight=3)(h, LABELS), expected)
-    assert NMLoss(base, head, codeword_weight=0)(h, LABELS) == base(h, LABELS)
+@pytest.mark.parametrize("weights", [(None, None), (3, 2), (3, 0), (0, 2), (0, 0)])
+def test_the_loss_pulls_and_teaches_by_its_weights(weights):
+    head, x = merged_head(), torch.randn(32, 6)
+    base, h = losses.SupConLoss(), head(x)
+    pull, teach = (1 if weight is None else weight for weight in weights)
+    expected = base(h, LABELS) + pull * head.codeword_nll(h, LABELS)
+    expected = expected + teach * class_nll(head.classifier(x), LABELS)
+    loss = NMLoss(base, head, *weights)
+    torch.testing.assert_close(loss(h, LABELS), expected)
+    assert not head._passes  # nothing is kept, whatever the weights
 
 
 def test_all_lengths_of_a_joint_head_have_their_own_codewords():
@@ -86,6 +94,7 @@ def test_all_lengths_of_a_joint_head_have_their_own_codewords():
         loss(head(x), LABELS)
         head.merge_next()
     value, h = loss(head(x), LABELS), head(x)
+    nll = class_nll(head.classifier(x), LABELS)
     by_length = {12: head.take_longer_outputs()[0], 6: None, 3: h}
     head(x)
     by_length[6] = head.take_longer_outputs()[1]
@@ -94,7 +103,7 @@ def test_all_lengths_of_a_joint_head_have_their_own_codewords():
         + (0 if bits == 12 else 2 * head.codeword_nll(out, LABELS, bits))
         for bits, out in by_length.items()
     ]
-    torch.testing.assert_close(value, torch.stack(expected).mean())
+    torch.testing.assert_close(value, torch.stack(expected).mean() + nll)
 
 
 def test_state_and_reopening():
@@ -106,8 +115,13 @@ def test_state_and_reopening():
     assert torch.equal(
         other.codeword_nll(other(x), LABELS), head.codeword_nll(head(x), LABELS)
     )
-    with pytest.raises(ValueError, match="num_classes: 4, here None"):
+    assert torch.equal(other.eval()(x), head.eval()(x))
+    with pytest.raises(ValueError, match=r"num_classes: 4, here None; readout: 0\.6, here"):
         ProgressiveHead(6, bits=(12, 6)).load_state_dict(head.state_dict())
+    for readout in (0, 0.3):
+        other = ProgressiveHead(6, bits=(12, 6), num_classes=4, readout=readout)
+        with pytest.raises(ValueError, match=rf"readout: 0\.6, here {readout}"):
+            other.load_state_dict(head.state_dict())
     head.reopen()
     assert not head.layers[0].codewords.any()
     assert not head.layers[0].class_means.items.any()
@@ -120,6 +134,182 @@ def test_saturated_and_empty_batches_are_finite():
     distance.backward()
     assert distance.isfinite()
     assert head.codeword_nll(torch.zeros(0, 6), LABELS[:0]) == 0
+    assert head.class_nll(head(torch.zeros(0, 6)), LABELS[:0]) == 0
+
+
+VARIANTS = [
+    {},
+    {"merge": "tanh"},
+    {"activation": None},
+    {"lift": True},
+    {"batch_norm": True},
+    {"longer": "joint"},
+    {"longer": "joint", "merge": "tanh", "batch_norm": True},
+    {"longer": "drop", "readout": 2.5},
+    {"readout": 0},
+]
+
+
+def in_stages(**options):
+    """A head before, between and after its merges; it moves on after each."""
+    torch.manual_seed(0)
+    head = ProgressiveHead(6, bits=(12, 6, 3), num_classes=4, **options)
+    for stage in range(3):
+        if stage:
+            head.merge_next()
+        with torch.no_grad():
+            for parameter in head.parameters():
+                parameter.add_(0.1 * torch.randn_like(parameter))
+        head.train()
+        head.observe(head(torch.randn(32, 6)), LABELS)
+        yield stage, head.eval()
+
+
+def outputs_of_loops(head, x, stage):
+    """What a head puts out in eval mode, had it made that many merges."""
+    u = head.linear(x) if head.norm is None else head.norm(head.linear(x))
+    layers = list(head.layers)[:stage]
+    scores = torch.zeros(len(x), 4) if head.classifier is None else head.classifier(x)
+    outputs = naive.head_outputs(
+        u.tolist(),
+        [(layer.groups.tolist(), layer.weights.tolist()) for layer in layers],
+        scores.tolist(),
+        layers[-1].codewords.tolist() if layers else [],
+        head.readout,
+        head.merge,
+        head.activation == "tanh",
+    )
+    return torch.tensor(outputs)
+
+
+@pytest.mark.parametrize("options", VARIANTS, ids=str)
+def test_outputs_equal_the_loop(options):
+    x = torch.randn(20, 6)
+    for stage, head in in_stages(**options):
+        expected = outputs_of_loops(head, x, stage)
+        torch.testing.assert_close(head(x), expected, rtol=0, atol=1e-6)
+        if head.norm is None:
+            h = head.train()(x)
+            h = head._unlifted(h, stage) if head.lift else h
+            torch.testing.assert_close(h, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("options", VARIANTS, ids=str)
+def test_folds_and_codes_of_all_lengths_equal_the_head(options):
+    x = torch.randn(200, 6)
+    expected = {}
+    for _, head in in_stages(**options):
+        expected[head.bits] = head(x)
+        torch.testing.assert_close(head.fold()(x), head(x), rtol=0, atol=1e-6)
+    if head.longer == "joint":
+        expected = {
+            bits: outputs_of_loops(head, x, stage) for stage, bits in enumerate(expected)
+        }
+    for bits, outputs in expected.items() if head.longer != "drop" else [(3, head(x))]:
+        torch.testing.assert_close(head.fold(bits)(x), outputs, rtol=0, atol=1e-6)
+        sure = outputs.abs() > 1e-6
+        assert torch.equal(head.codes(x, bits)[sure], binarize(outputs)[sure])
+
+
+def test_without_a_readout_it_is_a_head_that_finds_codewords():
+    x, heads = torch.randn(32, 6), []
+    for options in ({}, {"num_classes": 4, "readout": 0}):
+        torch.manual_seed(0)
+        head = ProgressiveHead(6, bits=(12, 6), **options)
+        head.observe(head(x), LABELS)
+        head.merge_next()
+        heads.append(head)
+    plain, head = heads
+    assert [name for name, _ in head.named_parameters()] == ["linear.weight", "linear.bias"]
+    assert torch.equal(head(x), plain(x))
+    assert torch.equal(head.fold()(x), plain.fold()(x))
+    assert head.class_nll(head(x), LABELS) is None
+    base, h = losses.SupConLoss(), head(x)
+    expected = base(h, LABELS) + head.codeword_nll(h, LABELS)
+    assert torch.equal(NMLoss(base, head)(h, LABELS), expected)
+
+
+def test_a_pass_is_known_by_its_outputs_and_then_forgotten():
+    head = merged_head()
+    x, y = torch.randn(2, 32, 6)
+    for first in (True, False):
+        passes = [head(x), head(y)]
+        nll = head.class_nll(passes[0 if first else 1], LABELS)
+        assert nll == class_nll(head.classifier(x if first else y), LABELS)
+        for outputs in passes:
+            with pytest.raises(ValueError, match=r"32 embeddings, .* had \[\] items"):
+                head.class_nll(outputs, LABELS)
+
+
+def test_outputs_that_were_sliced_or_put_together():
+    head = merged_head()
+    x, y, z = torch.randn(32, 6), torch.randn(32, 6), torch.randn(12, 6)
+    head(x)
+    nll = head.class_nll(head(y)[:, 2:], LABELS)
+    assert nll == class_nll(head.classifier(y), LABELS)  # that of the latest pass
+    labels = torch.cat([LABELS, LABELS[:12]])
+    for parts in ([y, z], [z, y]):
+        head(x)  # one pass too many is no matter
+        nll = head.class_nll(torch.cat([head(part) for part in parts]), labels)
+        expected = class_nll(head.classifier(torch.cat(parts)), labels)
+        torch.testing.assert_close(nll, expected)
+
+
+def test_the_classifier_and_the_trunk_learn_from_the_classes():
+    head, x = merged_head(), torch.randn(32, 6, requires_grad=True)
+    head.class_nll(head(x), LABELS).backward()
+    found = [x.grad, head.classifier.weight.grad, head.classifier.bias.grad]
+    assert head.linear.weight.grad is None
+    scores = F.linear(x, head.classifier.weight, head.classifier.bias)
+    wanted = (x, head.classifier.weight, head.classifier.bias)
+    expected = torch.autograd.grad(F.cross_entropy(scores, LABELS), wanted)
+    torch.testing.assert_close(found, list(expected))
+    head.zero_grad()
+    head(x).sum().backward()  # and from the code
+    assert head.classifier.weight.grad.any()
+
+
+def test_multi_hot_labels_and_items_without_classes():
+    head, x = merged_head(), torch.randn(32, 6)
+    rows = F.one_hot(LABELS, 4)
+    assert head.class_nll(head(x), rows) == head.class_nll(head(x), LABELS)
+    rows[:, 1] = 1
+    rows[:8] = 0
+    value = NMLoss(DPSHLoss(), head)(head(x), rows)
+    expected = naive.class_nll(head.classifier(x).tolist(), rows.tolist())
+    torch.testing.assert_close(head.class_nll(head(x), rows).item(), expected)
+    without = NMLoss(DPSHLoss(), head, class_weight=0)(head(x), rows)
+    torch.testing.assert_close(value.item(), without.item() + expected)
+    assert head.class_nll(head(x), torch.zeros_like(rows)) == 0
+
+
+def test_only_training_with_gradient_keeps_passes():
+    head, x = merged_head(), torch.randn(32, 6)
+    with torch.no_grad():
+        head(x)
+    with torch.inference_mode():
+        head(x)
+    head.eval()(x)
+    head.codes(x)
+    assert head._passes == []
+    head.train()
+    for _ in range(5):
+        h = head(x)
+    assert len(head._passes) == 2
+    NMLoss(losses.SupConLoss(), head).eval()(h, LABELS)
+    assert len(head._passes) == 2
+    head.forget_passes()
+    assert head._passes == []
+
+
+def test_a_head_is_copied_right_after_a_pass():
+    head, x = merged_head(), torch.randn(32, 6)
+    h = head(x)
+    model, loss = copy.deepcopy((head, NMLoss(losses.SupConLoss(), head)))
+    assert loss.head is model
+    assert model._passes == []
+    loss(model(x), LABELS)
+    assert head.class_nll(h, LABELS) == class_nll(head.classifier(x), LABELS)
 
 
 def test_half_precision():
@@ -128,6 +318,23 @@ def test_half_precision():
         value = NMLoss(losses.ContrastiveLoss(), head)(head(torch.randn(32, 6)), LABELS)
     value.backward()
     assert value.isfinite()
+
+
+def head_with(readout=0.6, class_weight=None):
+    head = ProgressiveHead(6, bits=(12, 6), num_classes=4, readout=readout)
+    NMLoss(losses.SupConLoss(), head, class_weight=class_weight)
+
+
+def classify(items, labels, passes=1):
+    head = merged_head()
+    outputs = torch.cat([head(torch.randn(32, 6)) for _ in range(passes)])
+    return head.class_nll(outputs[:items], labels)
+
+
+def classify_twice():
+    head = merged_head()
+    loss, outputs = NMLoss(losses.SupConLoss(), head), head(torch.randn(32, 6))
+    return loss(outputs, LABELS) + loss(outputs, LABELS)
 
 
 @pytest.mark.parametrize(
@@ -158,6 +365,29 @@ def test_half_precision():
             ),
             "codeword_weight=1 needs a head that finds codewords",
         ),
+        (lambda: head_with(readout=-0.1), "readout must be >= 0, got -0.1"),
+        (lambda: head_with(class_weight=-1), "class_weight must be >= 0, got -1"),
+        (
+            lambda: head_with(readout=0, class_weight=1),
+            "class_weight=1 needs a head with a classifier: .* readout > 0",
+        ),
+        (
+            lambda: NMLoss(
+                losses.SupConLoss(), ProgressiveHead(6, bits=(12, 6)), class_weight=1
+            ),
+            "class_weight=1 needs a head with a classifier",
+        ),
+        (lambda: classify(32, None), "a classifier of 4 classes needs labels"),
+        (lambda: classify(32, LABELS[:3]), "got 32 items but 3 labels"),
+        (lambda: classify(32, LABELS[:, None]), "num_classes=4 columns, got 1"),
+        (lambda: classify(32, LABELS + 1), r"\[0, num_classes=4\), got 1 to 4"),
+        (
+            lambda: classify(31, LABELS[:31]),
+            r"got 31 embeddings, but .* had \[32\] items: pass the head's own outputs",
+        ),
+        (lambda: classify(16, LABELS[:16], passes=2), r"had \[32, 32\] items"),
+        (lambda: classify(96, LABELS.repeat(3), passes=3), r"had \[32, 32\] items"),
+        (lambda: classify_twice(), r"got 32 embeddings, but .* had \[\] items: .* once"),
         (lambda: ProgressiveHead(6, bits=(6,), num_classes=4), r"bits=\(6,\) has none"),
         (
             lambda: ProgressiveHead(6, bits=(12, 6), num_classes=4).codeword_nll(

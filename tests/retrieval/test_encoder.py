@@ -150,9 +150,9 @@ def test_slices_cover_the_rows():
 
 @pytest.mark.parametrize("merge", ["linear", "tanh"])
 @pytest.mark.parametrize("merges", [0, 1, 2])
-@pytest.mark.parametrize("lift", [False, True])
-def test_serves_the_folded_head(merge, merges, lift):
-    head = ProgressiveHead(6, (12, 9, 4), merge=merge, batch_norm=True, lift=lift)
+@pytest.mark.parametrize("options", [{}, {"lift": True}, {"num_classes": 3}], ids=str)
+def test_serves_the_folded_head(merge, merges, options):
+    head = ProgressiveHead(6, (12, 9, 4), merge=merge, batch_norm=True, **options)
     x = torch.randn(50, 6)
     for _ in range(merges):
         head.observe(head(x), torch.arange(50) % 3)

@@ -16,6 +16,7 @@ from torch import nn
 import pml_nmlayer
 from pml_nmlayer.codes import unpack_codes
 from pml_nmlayer.layers import ProgressiveHead
+from pml_nmlayer.layers.folding import Readout
 from pml_nmlayer.retrieval import HashEncoder, export_onnx, export_program
 from pml_nmlayer.retrieval.states import checksum
 from tests.digits import digits, trunk_and_head
@@ -115,6 +116,10 @@ def trained(stage, **options):
         (".pt2", 2, {"merge": "tanh"}),
         (".onnx", 1, {}),
         (".onnx", 2, {"merge": "tanh", "batch_norm": True}),
+        (".pt2", 1, {"num_classes": 10, "merge": "tanh"}),
+        (".pt2", 2, {"num_classes": 10}),
+        (".onnx", 1, {"num_classes": 10}),
+        (".onnx", 2, {"num_classes": 10, "merge": "tanh", "batch_norm": True}),
     ],
     ids=str,
 )
@@ -122,6 +127,8 @@ def test_digits_give_equal_codes(path, stage, options):
     trunk, head = trained(stage, **options)
     encoder = HashEncoder(trunk, head)
     assert encoder.bits == (45, 20, 12)[stage]
+    parts = encoder.head.modules()
+    assert any(isinstance(part, Readout) for part in parts) == ("num_classes" in options)
     serve = exported(encoder, digits()[0][:1][0], path)
     x = torch.cat([part[:][0] for part in digits()])
     # Nothing is within rounding of 0, so that nothing may differ
@@ -356,6 +363,9 @@ HEADS = {
     "merge after tanh": {"merge": "tanh", "batch_norm": True},
     "lift": {"lift": True},
     "joint": {"longer": "joint"},
+    "classes": {"num_classes": 10},
+    "classes, linear": {"num_classes": 10, "activation": None},
+    "classes after tanh": {"num_classes": 10, "merge": "tanh", "batch_norm": True},
 }
 
 

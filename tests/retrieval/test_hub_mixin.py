@@ -81,6 +81,8 @@ def assert_equal(model, other):
         {"merge": "tanh", "batch_norm": True},
         {"lift": True, "longer": "joint"},
         {"bits": [16, 7, 5], "longer": "drop", "scorer": "merge_cost"},
+        {"num_classes": 10},
+        {"num_classes": 10, "readout": 0.3, "merge": "tanh", "longer": "joint"},
     ],
     ids=str,
 )
@@ -125,6 +127,7 @@ def test_a_reopened_head_comes_back(tmp_path):
     [
         ({"bits": (16, 8)}, r"bits: \[24, 12, 6\], here \[16, 8\]"),
         ({"merge": "tanh"}, "merge: 'linear', here 'tanh'"),  # of equal shapes
+        ({"num_classes": 10, "readout": 2}, r"readout: 0\.0, here 2"),
     ],
 )
 def test_a_head_with_other_options_is_refused(tmp_path, options, message):

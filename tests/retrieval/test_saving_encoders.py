@@ -8,7 +8,9 @@ import torch
 from torch import nn
 
 from pml_nmlayer.layers import ProgressiveHead
+from pml_nmlayer.layers.folding import Readout
 from pml_nmlayer.retrieval import HashEncoder
+from pml_nmlayer.retrieval.head_layers import build, code_length, describe
 from tests.retrieval.killed import kill_at, start, was_killed
 
 X = torch.randn(40, 64, generator=torch.Generator().manual_seed(5))
@@ -23,9 +25,22 @@ HEADS = {
     "linear": lambda: ProgressiveHead(64, (12, 5), activation=None),
     "tanh": lambda: ProgressiveHead(64, (12, 5)),
     "merge after tanh": lambda: ProgressiveHead(64, (12, 5), merge="tanh", batch_norm=True),
+    "classes": lambda: ProgressiveHead(64, (12, 5), num_classes=4),
+    "classes, linear": lambda: ProgressiveHead(64, (12, 5), num_classes=4, activation=None),
+    "classes after tanh": lambda: ProgressiveHead(
+        64, (12, 5), num_classes=4, merge="tanh", batch_norm=True
+    ),
     "plain": lambda: nn.Linear(64, 7, bias=False),
     "nested": lambda: nn.Sequential(
         nn.Linear(64, 8), nn.Sequential(nn.ReLU(), nn.Linear(8, 9)), nn.Tanh()
+    ),
+    "nested parts": lambda: nn.Sequential(
+        Readout(
+            nn.Sequential(nn.Sequential(nn.Linear(64, 8), nn.ReLU()), nn.Linear(8, 9)),
+            nn.Linear(64, 3),
+            nn.Linear(3, 9, bias=False),
+        ),
+        nn.Identity(),
     ),
     "double": lambda: nn.Linear(64, 7).double(),
 }
@@ -51,6 +66,8 @@ def test_a_saved_head_gives_the_same_codes(tmp_path, kind):
         assert any(
             torch.equal(value, other) for other in loaded.head.state_dict().values()
         ), name
+    features = trunk(x)
+    assert torch.equal(loaded.head(features), encoder.head(features))
 
 
 def saved(folder, seed=0):
@@ -131,11 +148,77 @@ def test_spoiled_folders(tmp_path, case, error, message):
         HashEncoder.from_pretrained(tmp_path, trunk)
 
 
-def test_heads_of_other_layers_are_refused(tmp_path):
-    encoder = HashEncoder(nn.Identity(), nn.Sequential(nn.Linear(64, 8), nn.GELU()))
-    with pytest.raises(ValueError, match=r"ReLU, Identity, this one has GELU"):
+def readout(neurons=None, classes=None, words=None):
+    return Readout(
+        neurons or nn.Linear(6, 4), classes or nn.Linear(6, 3), words or nn.Linear(3, 4)
+    )
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        nn.Sequential(nn.Linear(64, 8), nn.GELU()),
+        readout(neurons=nn.Sequential(nn.Linear(6, 4), nn.GELU())),
+        nn.Sequential(readout(words=nn.Sequential(nn.GELU())), nn.Tanh()),
+    ],
+)
+def test_heads_of_other_layers_are_refused(tmp_path, head):
+    encoder = HashEncoder(nn.Identity(), head)
+    with pytest.raises(ValueError, match="Readout, Sequential, this one has GELU"):
         encoder.save_pretrained(tmp_path / "folder")
     assert not (tmp_path / "folder").exists()
+
+
+def test_a_readout_is_described_by_its_parts():
+    head = readout(neurons=nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 4)))
+    description = describe(head)
+    assert json.loads(json.dumps(description)) == description
+    assert list(description) == ["type", "neurons", "classes", "words"]
+    again = build(description)
+    assert str(again) == str(head)
+    assert code_length(again) == code_length(nn.Sequential(again, nn.Tanh())) == 4
+    again.load_state_dict(head.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"type": "Softsign"}, "unknown layer type 'Softsign', known: Linear, Tanh"),
+        ({"type": None}, "unknown layer type None"),
+        ({"type": ["Linear"]}, r"unknown layer type \['Linear'\]"),
+        ({"neurons": {}}, "unknown layer type None"),
+        ({"neurons": {"type": "GELU"}}, "unknown layer type 'GELU'"),
+        ({"words": {"type": "Linear", "width": 3}}, "wrong description of a Linear"),
+        ({"bits": 4}, "wrong description of a Readout: .*'bits'"),
+        ({"type": "Tanh"}, "wrong description of a Tanh"),
+        ({"type": "Sequential", "neurons": 3}, "wrong description of a Sequential"),
+        ({"type": "Linear"}, "wrong description of a Linear"),
+    ],
+)
+def test_wrong_descriptions(changes, message):
+    with pytest.raises(ValueError, match=message):
+        build(describe(readout()) | changes)
+
+
+def test_a_description_is_complete_and_a_dict():
+    description = describe(readout())
+    del description["words"]
+    with pytest.raises(ValueError, match=r"wrong description of a Readout: .*'words'"):
+        build(description)
+    with pytest.raises(ValueError, match="must be described by a dict, got 'Linear'"):
+        build("Linear")
+
+
+def test_a_part_of_another_kind_does_not_fit_the_weights(tmp_path):
+    encoder = HashEncoder(nn.Identity(), readout())
+    encoder.save_pretrained(tmp_path)
+    file = tmp_path / "config.json"
+    config = json.loads(file.read_text())
+    for other in (3, None, {"type": "Tanh"}, {"type": "Sequential"}):
+        spoiled = [config["layers"][0] | {"words": other}]
+        file.write_text(json.dumps(config | {"layers": spoiled}))
+        with pytest.raises(ValueError, match=r"do not fit the layers|words.* must be"):
+            HashEncoder.from_pretrained(tmp_path, nn.Identity())
 
 
 def test_without_safetensors(tmp_path, monkeypatch):
