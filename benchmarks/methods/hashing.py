@@ -84,7 +84,8 @@ def merged(
         merges: None for one at every halving, 1 for a single one at the end of the chain.
         codewords: weight of the pull to learned codewords of classes; 0 for none, and no
             classifier either.
-        readout: what the classifier adds to codes, see `ProgressiveHead`; 0 for none.
+        readout: what the classifier adds to codes, see `ProgressiveHead`; 0 for none, as
+            without codewords.
         max_group: see `ProgressiveHead`, as of `merge` and `gradient`.
         merge: before or after the activation.
         gradient: of the members of a group.
@@ -116,7 +117,7 @@ def merged(
         longer=longer,
         lift=loss.per_class,
         num_classes=problem.num_classes if codewords else None,
-        readout=readout,
+        readout=readout if codewords else None,
     )
     own["loss"] = NMLoss(own["loss"], head, codewords)
     if scorer == STATIC:

@@ -244,8 +244,8 @@ class NMLayer(Configured):
             labels: class ids (B,) or multi-hot rows (B, C).
 
         Returns:
-            (B, K') of -1 and +1: the codeword of the class, or the vote of several (see
-            `majority`). None while active, or without `num_classes`.
+            (B, K') float32 of -1 and +1: the codeword of the class, or the vote of several
+            (see `majority`). None while active, or without `num_classes`.
 
         Raises:
             ValueError: labels that do not fit.
@@ -256,7 +256,7 @@ class NMLayer(Configured):
         assert self.tie_bits is not None
         rows = class_rows(labels.to(self.codewords.device), self.num_classes)
         with torch.autocast(rows.device.type, enabled=False):
-            return majority(rows, self.codewords, self.tie_bits)
+            return majority(rows, self.codewords.float(), self.tie_bits.float())
 
     @torch.no_grad()
     def activate(self) -> None:

@@ -62,7 +62,8 @@ class ProgressiveHead(Configured):
             teaches that. None for none of it: for classes that training does not show.
         readout: strength of what is added. Its square root says that the more classes a
             bit has to tell apart, the less a linear map can, and the more the classifier
-            has to. 0 leaves the classifier out: codewords are then only pulled to.
+            has to. 0 leaves the classifier out: codewords are then only pulled to. None
+            for 0.6, or nothing without `num_classes`.
 
     Shapes:   x (B, in_features) -> h (B, bits now). All parameters and buffers keep their
               shapes through all stages, and a state saved with other arguments is refused
@@ -70,7 +71,7 @@ class ProgressiveHead(Configured):
     Returns:  real outputs before sign.
     Raises:   ValueError: lengths not strictly falling or < 1, unknown options,
               merge="tanh" without tanh, num_classes without a merge or more than some
-              merge has codes, readout < 0.
+              merge has codes, readout < 0 or without num_classes.
     Source:   Fu et al., IJCAI 2019, arXiv:1809.02302.
               Differs: where the merge stands, and that the next stage's active phase begins
               with the merge, are decided here.
@@ -100,7 +101,7 @@ class ProgressiveHead(Configured):
         lift: bool = False,
         longer: Longer = "snapshot",
         num_classes: int | None = None,
-        readout: float = READOUT,
+        readout: float | None = None,
     ) -> None:
         super().__init__()
         bits = tuple(bits)
@@ -119,8 +120,15 @@ class ProgressiveHead(Configured):
                 f"codewords (num_classes={num_classes}) are found at a merge, but "
                 f"bits={bits} has none: put a longer length first or leave num_classes out"
             )
-        if readout < 0:
-            raise ValueError(f"readout must be >= 0, got {readout}")
+        if readout is not None and (num_classes is None or readout < 0):
+            raise ValueError(
+                "readout must be >= 0, of a head with num_classes; got "
+                f"readout={readout}, num_classes={num_classes}"
+            )
+        if num_classes is None:
+            readout = 0.0
+        elif readout is None:
+            readout = READOUT
         self.all_bits = bits
         self.activation = activation
         self.merge = merge
@@ -128,7 +136,7 @@ class ProgressiveHead(Configured):
         self.num_classes = num_classes
         self.linear = nn.Linear(in_features, bits[0])
         self.norm = nn.BatchNorm1d(bits[0]) if batch_norm else None
-        self.readout = 0.0 if num_classes is None else readout
+        self.readout = readout
         self.classifier = None
         if num_classes is not None and readout > 0:
             self.classifier = nn.Linear(in_features, num_classes)
@@ -413,7 +421,8 @@ class ProgressiveHead(Configured):
 
     def merge_matrix(self, stage: int | None = None) -> Tensor:
         """The first merges as one matrix (bits then, bits[0]); None for all so far."""
-        matrix = torch.eye(self.all_bits[0], device=self.stage_count.device)
+        weight = self.linear.weight
+        matrix = torch.eye(self.all_bits[0], dtype=weight.dtype, device=weight.device)
         for layer in self._merged()[:stage]:
             matrix = layer.merge_matrix() @ matrix
         return matrix

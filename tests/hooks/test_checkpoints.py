@@ -116,7 +116,8 @@ class Run:
 
 
 @pytest.mark.parametrize(
-    ("schedule", "classes"), [*((name, None) for name in SCHEDULES), ("epochs", 10)]
+    ("schedule", "classes"),
+    [*((name, None) for name in SCHEDULES), ("epochs", 10), ("cycles", 10)],
 )
 def test_hook_container_goes_on_exactly_after_a_kill(tmp_path, schedule, classes):
     whole = Run(tmp_path / "whole", 0, schedule, num_classes=classes)

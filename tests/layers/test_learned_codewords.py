@@ -337,6 +337,20 @@ def classify_twice():
     return loss(outputs, LABELS) + loss(outputs, LABELS)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=str)
+def test_a_head_in_another_precision(dtype):
+    head, x = merged_head().to(dtype), torch.randn(32, 6, dtype=dtype)
+    h = head(x)
+    assert h.dtype == dtype
+    value = NMLoss(losses.SupConLoss(), head)(h, LABELS)
+    value.backward()
+    single = merged_head()
+    expected = NMLoss(losses.SupConLoss(), single)(single(x.float()), LABELS)
+    torch.testing.assert_close(value.float(), expected, rtol=1e-2, atol=0)
+    assert all(p.grad.isfinite().all() for p in head.parameters())
+    torch.testing.assert_close(head.fold()(x), h, rtol=0, atol=3e-2)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -365,7 +379,11 @@ def classify_twice():
             ),
             "codeword_weight=1 needs a head that finds codewords",
         ),
-        (lambda: head_with(readout=-0.1), "readout must be >= 0, got -0.1"),
+        (lambda: head_with(readout=-0.1), "readout must be >= 0, .*got readout=-0.1"),
+        (
+            lambda: ProgressiveHead(6, bits=(12, 6), readout=0.6),
+            "of a head with num_classes; got readout=0.6, num_classes=None",
+        ),
         (lambda: head_with(class_weight=-1), "class_weight must be >= 0, got -1"),
         (
             lambda: head_with(readout=0, class_weight=1),
