@@ -320,8 +320,8 @@ def test_a_trace_shows_the_codes_around_merges_and_changes_nothing():
 
 def digits_spec(**changes):
     suite = load_suite("quick", with_tuned=False)
-    settings = {"longest": 24, "trace": True}
-    spec = make_spec(suite, suite.entry("supcon_nm"), 12, 5, settings)
+    entry = replace(suite.entry("supcon_nm"), options={"longest": 24, "trace": True})
+    spec = make_spec(suite, entry, 12, 5, settings={})
     return {**spec, "epochs": 2, **changes}
 
 
