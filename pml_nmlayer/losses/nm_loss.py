@@ -7,6 +7,7 @@ from pytorch_metric_learning.losses import BaseMetricLossFunction, CrossBatchMem
 from torch import Tensor, nn
 
 CODEWORD_WEIGHT = CLASS_WEIGHT = 1.0  # docs/does-it-work.md
+LIFTED_CODEWORD_WEIGHT = 10.0  # against class vectors of the loss, which pull elsewhere
 
 
 class NMLoss(BaseMetricLossFunction):
@@ -32,8 +33,9 @@ class NMLoss(BaseMetricLossFunction):
             loss(embeddings, labels, ...), such as PML's CrossBatchMemory.
         head: an object with `observe(embeddings, labels)`, such as `ProgressiveHead`. It is
             not registered as a submodule: its parameters and state belong to the model.
-        codeword_weight: γ >= 0, no unit; None for 1, or 0 for a head without
-            `num_classes`.
+        codeword_weight: γ >= 0, no unit; None for 1, 10 for a head with lift=True (whose
+            loss has vectors of its own for the classes, that pull elsewhere), or 0 for one
+            without `num_classes`.
         class_weight: δ >= 0, no unit; None for 1, or 0 for a head without a classifier.
             With 0 the classifier learns through the codes alone. Without gradient or in
             eval mode of this module, δ is 0.
@@ -74,7 +76,7 @@ class NMLoss(BaseMetricLossFunction):
         codeword_weight = _weight(
             "codeword_weight",
             codeword_weight,
-            CODEWORD_WEIGHT,
+            LIFTED_CODEWORD_WEIGHT if getattr(head, "lift", False) else CODEWORD_WEIGHT,
             finds_codewords,
             "that finds codewords: ProgressiveHead(..., num_classes=C)",
         )
