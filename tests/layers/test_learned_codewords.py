@@ -74,10 +74,15 @@ def test_the_distance_is_the_cross_entropy_of_bits(activation, lift):
 
 
 @pytest.mark.parametrize("weights", [(None, None), (3, 2), (3, 0), (0, 2), (0, 0)])
-def test_the_loss_pulls_and_teaches_by_its_weights(weights):
-    head, x = merged_head(), torch.randn(32, 6)
+@pytest.mark.parametrize("lift", [False, True])
+def test_the_loss_pulls_and_teaches_by_its_weights(weights, lift):
+    head, x = merged_head(lift=lift), torch.randn(32, 6)
     base, h = losses.SupConLoss(), head(x)
-    pull, teach = (1 if weight is None else weight for weight in weights)
+    defaults = 10 if lift else 1, 1
+    pull, teach = (
+        default if weight is None else weight
+        for weight, default in zip(weights, defaults, strict=True)
+    )
     expected = base(h, LABELS) + pull * head.codeword_nll(h, LABELS)
     expected = expected + teach * class_nll(head.classifier(x), LABELS)
     loss = NMLoss(base, head, *weights)
