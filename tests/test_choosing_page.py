@@ -25,7 +25,7 @@ def test_every_figure_of_does_it_work_is_stored():
         for suite in ("features", "features-48", "ablation", "unseen")
     )
     figures = FIGURE.findall((DOCS / "does-it-work.md").read_text())
-    assert len(figures) == 216
+    assert len(figures) == 256
     assert set(figures) <= set(FIGURE.findall(tables))
 
 
