@@ -32,9 +32,9 @@ class Scorer:
 
     Correlations are counted on the first 64 batches of an active phase, and after them on
     every eighth: `count_first` and `count_every_n_steps`, attributes that a subclass or an
-    object may set.
-    What looks at pairs of items costs more: it is measured on every n-th batch, and on its
-    first items. A batch that is measured is counted, too; any other is not looked at.
+    object may set. What looks at pairs of items costs more: it is measured on every n-th
+    batch, and on its first items. A batch that is measured is counted, too; any other is
+    not looked at.
 
     Args:
         weighting: weights inside a group: "equal", or by "importance" (that of
