@@ -30,7 +30,7 @@ class Measurement(NamedTuple):
 class Scorer:
     """Base of all scorers: measures importance where it is used, and weighs groups.
 
-    Correlations are counted on the first 64 batches of an active phase, and after them on
+    Correlations are counted on the first 16 batches of an active phase, and after them on
     every eighth: `count_first` and `count_every_n_steps`, attributes that a subclass or an
     object may set. What looks at pairs of items costs more: it is measured on every n-th
     batch, and on its first items. A batch that is measured is counted, too; any other is
@@ -48,7 +48,7 @@ class Scorer:
         ValueError: an unknown weighting, or a number < 1.
     """
 
-    count_first = 64  # batches: short trainings and small batches lose nothing
+    count_first = 16  # batches: a graph of a short phase has something to stand on
     count_every_n_steps = 8  # counting then costs a small part of a training step, too
     ranks_bits = False  # whether `edges` uses importances, whatever the weighting
     default_weighting: Weighting = "equal"

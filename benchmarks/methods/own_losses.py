@@ -1,5 +1,7 @@
 """The hashing losses of this package, with the options that a benchmark may tune."""
 
+from functools import partial
+
 from pml_nmlayer import losses
 
 from ..search import Choice
@@ -9,6 +11,12 @@ OWN = {
     "dpsh": Loss(
         "DPSH",
         losses.DPSHLoss,
+        {"quantization_weight": 0.1},
+        {"quantization_weight": QUANTIZATION},
+    ),
+    "dpsh_plain": Loss(  # as published: similar and dissimilar pairs weigh what they are
+        "DPSH, plain mean",
+        partial(losses.DPSHLoss, preset="paper"),
         {"quantization_weight": 0.1},
         {"quantization_weight": QUANTIZATION},
     ),
