@@ -33,7 +33,10 @@ def parser() -> argparse.ArgumentParser:
         sub.add_argument("--methods", nargs="+", metavar="NAME", help="default: all")
         sub.add_argument("--out", type=Path, default=Path("results"), help="results folder")
         sub.add_argument(
-            "--dataset", nargs="+", metavar="NAME", help="some of the suite; default: all"
+            "--dataset",
+            nargs="+",
+            metavar="NAME",
+            help="any, such as features:FILE.npz, see `list`; default: those of the suite",
         )
         if action != "tune":  # a search covers all lengths, with seeds of its own
             sub.add_argument(

@@ -27,12 +27,13 @@ def suite_names() -> list[str]:
 def load_suites(
     name: str, with_tuned: bool = True, datasets: Sequence[str] | None = None
 ) -> tuple[Suite, ...]:
-    """Read a suite: one for each data set that it names.
+    """Read a suite: one for each data set.
 
     Args:
         name: of a file in `configs`, or the path of any .yml file.
         with_tuned: read the tuned settings as well, if there are any.
-        datasets: some of those in the file; None for all.
+        datasets: any, by name; None for those in the file. Another one than those has
+            tuned settings of its own, beside the file, or none.
 
     Raises:
         ValueError: no such suite or data set, or a file that is not understood in full.
@@ -46,10 +47,13 @@ def load_suites(
             raise ValueError(f"suite {path.stem} is about kernels and takes no --dataset")
         return (_build(KernelSuite, {"name": path.stem, **content}, path),)
     named = _datasets(content, path)
-    check_known(f"dataset of {path.stem}", datasets or (), named)
+    asked = named if datasets is None else datasets
+    others = [each for each in dict.fromkeys(asked) if each not in named]
+    for dataset in others:
+        parse(dataset)
     suites = []
-    for dataset in (each for each in named if datasets is None or each in datasets):
-        several = len(named) > 1
+    for dataset in [*(each for each in named if each in asked), *others]:
+        several = len(named) > 1 or dataset in others
         suite = _quality_suite(dict(content), path, dataset, several)
         tuned = _tuned(suite) if with_tuned else None
         suites.append(replace(suite, tuned=tuned))

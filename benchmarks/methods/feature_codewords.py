@@ -107,7 +107,7 @@ def pulled(loss: Loss, problem: Problem, codewords: float, **options: float) -> 
 
 add_method(
     "supcon_codewords",
-    "SupCon direct, codewords of features",
+    "SupCon, codewords and classifier, no merge",
     partial(pulled, PML["supcon"]),
     {**PML["supcon"].defaults, "codewords": CODEWORD_WEIGHT},
     PML["supcon"].space,

@@ -70,6 +70,7 @@ def merged(
     active: float,
     longer: Longer,
     trace: bool,
+    stage_lr: float = 1.0,
     **options: Any,
 ) -> Method:
     """Train a head that is halved until it has the wanted width.
@@ -93,14 +94,17 @@ def merged(
         longer: what becomes of longer codes, see `ProgressiveHead`; what is kept is
             encoded with at the end, see `HashLearner`.
         trace: see `HashLearner`.
+        stage_lr: every merge multiplies all learning rates by it.
         options: of the loss.
     """
-    if scorer == STATIC and (max_group is not None or trace or codewords):
+    if scorer == STATIC and (max_group is not None or trace or codewords or stage_lr != 1):
         raise ValueError(
             "scorer static has groups of its own from the start, no merge to trace and no "
-            f"code to find codewords in: leave max_group={max_group}, trace={trace} and "
-            f"codewords={codewords} out"
+            f"code to find codewords in: leave max_group={max_group}, trace={trace}, "
+            f"codewords={codewords} and stage_lr={stage_lr} out"
         )
+    if not stage_lr > 0:
+        raise ValueError(f"stage_lr must be > 0, got {stage_lr}")
     if merges not in (None, 1):
         raise ValueError(f"merges must be None (every halving) or 1, got {merges}")
     bits = chain(problem.bits, longest)
@@ -127,6 +131,7 @@ def merged(
     schedule = FixedTimes(merge_epochs(problem, len(bits) - 1, active))
     merging = ProgressiveMerging(head, schedule=schedule, on_change=learner.keep)
     learner.after_epoch = merging.step
+    learner.lr_factor = lambda: stage_lr**head.stage
     return learner
 
 
@@ -189,6 +194,13 @@ def _register() -> None:
         "SupCon, two layers",
         partial(wide, supcon),
         {**supcon.defaults, "longest": LONGEST},
+        supcon.space,
+    )
+    add_method(
+        "supcon_nm_stage_lr",
+        "SupCon + NMLayer, a learning rate for each stage",
+        partial(merged, supcon, tanh=True),
+        {**supcon.defaults, **MERGING, "stage_lr": 1.0},
         supcon.space,
     )
     for name, loss in OWN.items():

@@ -51,6 +51,7 @@ class Learner:
         after_epoch: called with the number of finished epochs.
         encoding: makes encodings of outputs, see `Method.encode`.
         draw: the batches of an epoch, as many as `shuffled` makes.
+        lr_factor: asked at every step for what all learning rates are multiplied by.
     """
 
     problem: Problem
@@ -62,6 +63,7 @@ class Learner:
     after_epoch: Callable[[int], Any] | None = None
     encoding: Callable[[Tensor], dict[str, Tensor]] = code_of
     draw: Draw = shuffled
+    lr_factor: Callable[[], float] = lambda: 1.0
     trunk: nn.Module = field(init=False)
 
     def __post_init__(self) -> None:
@@ -79,11 +81,11 @@ class Learner:
             )
         optimizers = self.optimizers()
         steps = self.problem.epochs * (len(features) // self.problem.batch_size)
-        decay = self.problem.decay
-        schedules = [
-            torch.optim.lr_scheduler.LambdaLR(o, lambda step: decayed(step / steps, decay))
-            for o in optimizers
-        ]
+
+        def rate(step: int) -> float:
+            return decayed(step / steps, self.problem.decay) * self.lr_factor()
+
+        schedules = [torch.optim.lr_scheduler.LambdaLR(o, rate) for o in optimizers]
         targets = labels.to(self.problem.device)
         source: Tensor | Feed = (
             features.to(self.problem.device)

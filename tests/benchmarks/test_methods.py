@@ -138,6 +138,19 @@ def test_options_of_merging_reach_the_head():
     assert not trained("dpsh_nm").head.lift
 
 
+def test_a_merge_may_change_the_learning_rate():
+    method = trained("supcon_nm_stage_lr", longest=24, stage_lr=0.5)
+    assert method.head.all_bits == (24, 12, 6)
+    assert method.lr_factor() == 0.25
+    plain, other = (trained(m, longest=24) for m in ("supcon_nm_stage_lr", "supcon_nm"))
+    torch.testing.assert_close(plain.encode(FEATURES), other.encode(FEATURES))
+    assert not torch.equal(plain.head.linear.weight, method.head.linear.weight)
+    with pytest.raises(ValueError, match="stage_lr must be > 0, got 0"):
+        trained("supcon_nm_stage_lr", stage_lr=0.0)
+    with pytest.raises(ValueError, match=r"stage_lr=0\.5 out"):
+        trained("supcon_nm_stage_lr", scorer="static", stage_lr=0.5)
+
+
 def test_the_control_without_merging_has_codewords_and_a_classifier():
     method = trained("supcon_codewords")
     head = method.head

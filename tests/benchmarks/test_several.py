@@ -89,6 +89,21 @@ def test_a_data_set_is_tuned_on_its_own(arguments, tmp_path, capsys):
     assert "tune --suite s --dataset features:sets/rows.npz" in capsys.readouterr().err
 
 
+def test_a_set_that_the_suite_does_not_name_is_run_and_tuned(arguments, tmp_path, capsys):
+    where, root = arguments
+    other = ["--dataset", "features:sets/ids.npz"]
+    methods = ["--methods", "itq", "supcon"]
+    assert main(["run", *where, *root, *other, *methods]) == 0
+    text = (tmp_path / "out" / "s" / "table.md").read_text()
+    assert "nothing was tuned" in text
+    assert main(["tune", *where, *root, *other, *methods]) == 0
+    assert (tmp_path / "s_features_sets_ids.npz_tuned.yml").exists()
+    assert main(["run", *where, *root, *other, *methods]) == 0
+    text = (tmp_path / "out" / "s" / "table.md").read_text()
+    assert "chosen from 2 random trials" in text
+    assert f"--suite {tmp_path / 's.yml'} --dataset features:sets/ids.npz" in text
+
+
 def test_a_missing_data_set_fails_its_runs_alone(arguments, tmp_path, monkeypatch, capsys):
     path = tmp_path / "s.yml"
     path.write_text(SUITE.replace('"features:sets/ids.npz:unseen"', "digits"))

@@ -202,10 +202,20 @@ def test_a_file_of_several_data_sets_is_as_many_suites(tmp_path):
     assert only.settings_file == second.settings_file  # narrowed or not
     with pytest.raises(ValueError, match=r"s\.yml has 2 data sets; name one"):
         load_suite(str(path))
-    with pytest.raises(
-        ValueError, match="unknown dataset of s 'fashion-mnist'; known: dig"
-    ):
-        load_suites(str(path), datasets=["fashion-mnist"])
+    with pytest.raises(ValueError, match=r"unknown dataset 'mnist'; known: .*fashion"):
+        load_suites(str(path), datasets=["mnist"])
+    with pytest.raises(ValueError, match="must say which: features:PATH"):
+        load_suites(str(path), datasets=["digits", "features"])
+
+
+def test_a_suite_takes_other_data_sets_than_its_own():
+    own, other = load_suites("quick", datasets=["features:mine.npz", "digits"])
+    assert (own.dataset, other.dataset) == ("digits", "features:mine.npz")
+    assert own.tuned is not None
+    assert other.tuned is None  # each has settings of its own
+    assert other.settings_file.name == "quick_features_mine.npz_tuned.yml"
+    assert other.entries == own.entries
+    assert not {key_of(spec) for spec in plan(own)} & {key_of(spec) for spec in plan(other)}
 
 
 @pytest.mark.parametrize(

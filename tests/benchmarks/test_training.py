@@ -94,6 +94,29 @@ def test_the_loop_calls_back_and_trains_what_it_should():
     assert loss.scale.item() != 1
 
 
+def test_learning_rates_follow_a_factor():
+    factor = 1.0
+    learner = Learner(PROBLEM, nn.Linear(HIDDEN, 6), nn.Module(), 0.1)
+    learner.lr_factor = lambda: factor
+    seen = []
+
+    def step(inputs, labels, optimizers):
+        seen.append(optimizers[0].param_groups[0]["lr"])
+        optimizers[0].step()  # the scheduler asks for it
+
+    learner.step = step
+
+    def halve(epoch):
+        nonlocal factor
+        factor = 0.5
+
+    learner.after_epoch = halve
+    learner.fit(torch.rand(40, 8), torch.arange(40) % 4)
+    each = len(seen) // PROBLEM.epochs
+    assert seen[: each + 1] == [0.1] * (each + 1)  # the rate is set a step ahead
+    assert seen[each + 1] == pytest.approx(0.05)
+
+
 def test_a_head_is_merged_to_its_end_within_the_epochs():
     problem = Problem(8, 4, bits=12, epochs=10, decay=0.4, batch_size=16)
     entry = METHODS["dpsh_nm"]
