@@ -2,10 +2,12 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+
+from tqdm import tqdm
 
 from ..pool import run_jobs
 from ..results import Spec, Store, write_text
@@ -35,18 +37,25 @@ def judged_all(store: Store, specs: Sequence[Spec], processes: int) -> list[Metr
     ]
     todo = [position for position, metrics in enumerate(found) if metrics is None]
     jobs = [(store, specs[position]) for position in todo]
-    if processes == 0 or len(jobs) < 2:
-        values = [(place, _judge(job)) for place, job in enumerate(jobs)]
-    else:
-        values = []
-        for place, outcome in run_jobs(_judge, jobs, processes, _TIMEOUT_S):
-            if outcome.error is not None:
-                raise RuntimeError(f"cannot judge {jobs[place][1]}: {outcome.error}")
-            values.append((place, outcome.value))
-    for place, metrics in values:
+    for place, metrics in _judge_each(jobs, processes):
         found[todo[place]] = metrics
-        _keep(*jobs[place], metrics)
+        _keep(*jobs[place], metrics)  # at once: an interrupted report goes on from here
     return [metrics or {} for metrics in found]
+
+
+def _judge_each(
+    jobs: Sequence[tuple[Store, Spec]], processes: int
+) -> Iterator[tuple[int, Metrics]]:
+    """Yield the place of each job and its metrics, as they come."""
+    if processes == 0 or len(jobs) < 2:
+        yield from ((place, _judge(job)) for place, job in enumerate(jobs))
+        return
+    outcomes = run_jobs(_judge, jobs, processes, _TIMEOUT_S)
+    for place, outcome in tqdm(outcomes, "judging", len(jobs), unit="run", delay=5):
+        if outcome.error is not None:
+            raise RuntimeError(f"cannot judge {jobs[place][1]}: {outcome.error}")
+        assert outcome.value is not None
+        yield place, outcome.value
 
 
 def _judge(job: tuple[Store, Spec]) -> Metrics:

@@ -5,6 +5,7 @@ import os
 import numpy as np
 import pytest
 
+from benchmarks.pool import Outcome
 from benchmarks.reporting import judging
 from benchmarks.results import Store
 
@@ -78,4 +79,24 @@ def test_several_runs_keep_their_order(tmp_path, calls):
     found = judging.judged_all(store, specs, processes=0)
     assert [each.get("code", {}).get("map") for each in found][:2] == [1, None]
     assert found[2] == judging.judged(store, specs[2])
+    assert len(calls) == 2
+
+
+def test_a_report_that_is_cut_off_goes_on_from_there(tmp_path, calls, monkeypatch):
+    store = Store(tmp_path)
+    specs = [{**SPEC, "seed": seed} for seed in range(2)]
+    for spec in specs:
+        store.save(spec, {}, arrays(255))
+    run_jobs = judging.run_jobs
+
+    def stopped(function, jobs, *rest):
+        yield 0, Outcome(function(jobs[0]))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(judging, "run_jobs", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        judging.judged_all(store, specs, processes=2)
+    monkeypatch.setattr(judging, "run_jobs", run_jobs)
+    found = judging.judged_all(store, specs, processes=2)  # the one that is left, here
+    assert found[0] == found[1]
     assert len(calls) == 2
