@@ -25,7 +25,7 @@ def test_every_figure_of_does_it_work_is_stored():
         for suite in ("features", "losses", "ablation", "speed", "unseen")
     )
     figures = FIGURE.findall((DOCS / "does-it-work.md").read_text())
-    assert len(figures) == 256
+    assert len(figures) == 380
     assert set(figures) <= set(FIGURE.findall(tables))
 
 
