@@ -429,9 +429,12 @@ def test_shipped_suites_keep_to_one_budget():
             assert len(suite.seeds) >= 5
             assert suite.head_parameters is not None
             assert suite.tuning is not None
-    features = load_suites("features", with_tuned=False)[0]
+    features, ablation = (
+        load_suites(name, with_tuned=False)[0] for name in ("features", "ablation")
+    )
     # Every registered method takes part: as it is, or as a variant.
-    assert {entry.method for entry in features.entries} == set(METHODS)
+    entries = [*features.entries, *ablation.entries]
+    assert {entry.method for entry in entries} == set(METHODS)
 
 
 def test_longer_codes_that_the_head_keeps_are_encodings():
