@@ -27,6 +27,10 @@ def protocol(suite: QualitySuite, runs: Sequence[Run], command: str) -> list[str
         for label, reason in sorted({(r.row.label, r.refused) for r in runs if r.refused})
     ]
     lines += [
+        f"failed: {label} ({reason})."
+        for label, reason in sorted({(r.row.label, r.failure) for r in runs if r.failure})
+    ]
+    lines += [
         f"{_epochs(suite)} of batches of {suite.batch_size} for every trained method, "
         f"with one trunk and Adam, its learning rate falling along a cosine in the last "
         f"{suite.decay:.0%} of the steps; the last epoch counts, none is chosen.",

@@ -23,8 +23,11 @@ class Run:
     others: Metrics = field(default_factory=dict)  # of codes that are no row, by name
 
     @property
-    def failed(self) -> bool:
-        return self.record is not None and "error" in self.record
+    def failure(self) -> str | None:
+        """The last line of the error that ended it, if one did."""
+        if self.record is None or "error" not in self.record:
+            return None
+        return self.record["error"].strip().splitlines()[-1]
 
     @property
     def refused(self) -> str | None:

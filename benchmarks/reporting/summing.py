@@ -121,8 +121,8 @@ def _row(suite: QualitySuite, row: Row, runs: Sequence[Run]) -> dict[str, Any]:
 def _why(run: Run) -> str:
     if run.refused is not None:
         return f"refused: {run.refused}"
-    if run.record is not None and run.failed:
-        return f"failed: {run.record['error'].strip().splitlines()[-1]}"
+    if run.failure is not None:
+        return f"failed: {run.failure}"
     return "no result"
 
 

@@ -14,7 +14,7 @@ def cell(runs: Sequence[Run], value: Value, form: str = ".3f") -> str:
     """Summarise the runs of one method at one length: mean ± sd, or why there is none."""
     if any(run.refused for run in runs):
         return "no"
-    failed = sum(run.failed for run in runs)
+    failed = sum(run.failure is not None for run in runs)
     found = [value(run) for run in runs if run.metrics]
     values = [each for each in found if each is not None]
     if found and not values:

@@ -71,6 +71,7 @@ def test_reports_are_written(finished):
         "over seeds 0, 1",
         "4 epochs",
         "nothing was tuned",
+        "failed: sign(a broken method) (ValueError: Invalid learning rate: -1.0)",
         "python -m benchmarks run --suite",
     ):
         assert words in text
