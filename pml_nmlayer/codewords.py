@@ -1,4 +1,4 @@
-"""Codewords that are learned: one code a class, close together where classes are alike."""
+"""Codes and classes: codewords that are learned, and what tells classes from codes."""
 
 import torch
 from torch import Tensor, nn
@@ -82,7 +82,7 @@ def _assign(
     best, codewords = -torch.inf, pool[: len(wanted)]
     for _ in range(_ROUNDS):
         rotated = wanted @ rotation
-        chosen = pool[_assignment(rotated @ pool.T)]
+        chosen = pool[assign_columns(rotated @ pool.T)]
         agreement = float((rotated * chosen).sum())
         if agreement <= best + 1e-9:
             break
@@ -94,13 +94,20 @@ def _assign(
 
 def _as_aligned(codewords: Tensor, means: Tensor) -> Tensor:
     agreement = means.T @ codewords
-    columns = _assignment(agreement.abs())
+    columns = assign_columns(agreement.abs())
     signs = raw_sign(agreement.gather(1, columns[:, None]).squeeze(1))
     return codewords[:, columns] * signs
 
 
-def _assignment(gains: Tensor) -> Tensor:
-    """Give every row a column of its own, so that the sum of gains is largest."""
+def assign_columns(gains: Tensor) -> Tensor:
+    """Give every row a column of its own, so that the sum of gains is largest.
+
+    Args:
+        gains: (R, N) with R <= N, on the CPU.
+
+    Returns:
+        (R,) int64.
+    """
     from scipy.optimize import linear_sum_assignment  # takes a while to import
 
     _, columns = linear_sum_assignment(gains.numpy(), maximize=True)
@@ -155,6 +162,59 @@ def class_nll(scores: Tensor, labels: Tensor) -> Tensor:
     shares = rows / rows.sum(1, keepdim=True).clamp(min=1)
     nll = -(shares * scores.float().log_softmax(1)).sum()
     return nll / max(len(scores), 1)
+
+
+def label_map(codes: Tensor, rows: Tensor, ridge: float) -> Tensor:
+    r"""Find the linear map that reads the labels of a batch from its codes.
+
+    Formula:  W that makes  mean over i of ‖y_i - W b_i‖² + ridge ‖W‖²  smallest:
+              W = (mean of y bᵀ) (mean of b bᵀ + ridge I)⁻¹.
+
+    Args:
+        codes: b, of -1 and +1.
+        rows: y, multi-hot rows.
+        ridge: > 0, no unit; what keeps W small, for any K and any B.
+
+    Shapes:   (B, K), (B, C) -> (C, K), in the dtype of the codes.
+    Returns:  W, without gradient; 0 for an empty batch.
+    Source:   the closed form of DSDH (Li, Sun, He, Tan, NeurIPS 2017, arXiv:1705.10999).
+              Differs: W is that of the batch, not of the whole training set.
+    """
+    with torch.no_grad():
+        share = 1 / max(len(codes), 1)
+        gram = share * codes.T @ codes
+        gram.diagonal().add_(ridge)
+        factor, _ = torch.linalg.cholesky_ex(gram)  # a check of success would wait
+        return torch.cholesky_solve(share * codes.T @ rows, factor).T
+
+
+def label_residual(codes: Tensor, labels: Tensor, num_classes: int, ridge: float) -> Tensor:
+    r"""Measure how well the labels of a batch can be read from its codes by a linear map.
+
+    Formula:  mean over i of ‖y_i - W b_i‖²,  W = label_map(b, y, ridge).
+
+    Args:
+        codes: b, of -1 and +1, with a gradient if they come from `sign_ste`.
+        labels: y, class ids from 0 to C - 1 or multi-hot rows.
+        num_classes: C.
+        ridge: see `label_map`.
+
+    Shapes:   (B, K), (B,) or (B, C) -> 0-d float32.
+    Returns:  squared labels an item; 0 for an empty batch. The gradient takes W as fixed;
+              so it is that of the sum with ridge ‖W‖², which is smallest at this W.
+    Raises:   ValueError: labels that do not fit.
+    Source:   the class term of DSDH, see `label_map`.  Differs: no.
+
+    Example:
+        >>> codes = torch.tensor([[1., -1.], [-1., 1.]])
+        >>> label_residual(codes, torch.tensor([0, 1]), num_classes=2, ridge=0.5)
+        tensor(0.5200)
+    """
+    with torch.autocast(codes.device.type, enabled=False):
+        codes = codes.float()
+        rows = class_rows(labels.to(codes.device), num_classes)
+        residual = rows - codes @ label_map(codes, rows, ridge).T
+        return residual.square().sum() / max(len(codes), 1)
 
 
 class ClassMeans(nn.Module):
@@ -219,6 +279,13 @@ class ClassMeans(nn.Module):
     def mean(self) -> Tensor:
         """Means (C, K); 0 for a class not seen."""
         return self.sums / self.items.clamp(min=1e-12)[:, None]
+
+    def agreement(self, codewords: Tensor) -> Tensor:
+        """E[b tᵀ] (K, K') of bits b and the codewords t (C, K') of their classes.
+
+        An item of several classes counts for each; 0 before any item.
+        """
+        return self.sums.T @ codewords / self.items.sum().clamp(min=1e-12)
 
     def reset(self) -> None:
         """Forget everything."""

@@ -13,7 +13,12 @@ import torch
 from torch import Tensor
 
 from .pair_likelihood import drop_one_importance, merge_cost
-from .redundancy import RedundancyGraph, group_signs, partition
+from .redundancy import (
+    RedundancyGraph,
+    group_signs,
+    groups_for_targets,
+    partition,
+)
 
 Weighting = Literal["equal", "importance"]
 EVERY_N_STEPS = 16  # measuring pairs then costs a small part of a training step
@@ -51,6 +56,7 @@ class Scorer:
     count_first = 16  # batches: a graph of a short phase has something to stand on
     count_every_n_steps = 8  # counting then costs a small part of a training step, too
     ranks_bits = False  # whether `edges` uses importances, whatever the weighting
+    needs_codewords = False  # whether `group` is given what bits agree with
     default_weighting: Weighting = "equal"
 
     def __init__(
@@ -99,11 +105,22 @@ class Scorer:
         raise NotImplementedError
 
     def group(
-        self, graph: RedundancyGraph, out_bits: int, max_group: int
+        self,
+        graph: RedundancyGraph,
+        out_bits: int,
+        max_group: int,
+        agreement: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Return the group (K,) int64 and the signed weight (K,) of every bit.
 
         The absolute weights of a group sum to one.
+
+        Args:
+            graph: what was seen.
+            out_bits: number of groups K'.
+            max_group: largest number of bits in a group.
+            agreement: E[b tᵀ] (K, K') of bits and the codewords t of their classes, for a
+                scorer that has `needs_codewords`; others are called without it.
         """
         edges, anchors = self.edges(graph, out_bits)
         groups = partition(edges, out_bits, max_group, anchors)
@@ -221,6 +238,42 @@ class MergeCost(Scorer):
     def edges(self, graph: RedundancyGraph, out_bits: int) -> tuple[Tensor, None]:
         """Strengths: what is cheap is strong."""
         return -graph.redundancy, None
+
+
+class Codewords(Scorer):
+    r"""Merge bits so that their sums come close to codewords of the classes.
+
+    Formula:  `redundancy.groups_for_targets`, then weights of a group divided by the sum of
+              their absolute values. The codewords are found first, in the long code:
+              `semantic_codebook` of its class means. The graph's moments and these means
+              are all that is needed.
+    Source:   this package.  Differs: not in Fu et al.
+
+    Of all scorers, the code is best right after the merge, and so is one of a head that is
+    merged after its training; docs/does-it-work.md has it measured. Needs a layer with
+    `num_classes`. No weighting: what is solved for is a weight.
+    """
+
+    needs_codewords = True
+
+    def __init__(self) -> None:
+        super().__init__("equal")
+
+    def group(
+        self,
+        graph: RedundancyGraph,
+        out_bits: int,
+        max_group: int,
+        agreement: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Fit groups; equal weights where a group knows nothing of its codeword bit."""
+        assert agreement is not None
+        groups, weights = groups_for_targets(graph.moment, agreement, max_group)
+        total = weights.new_zeros(out_bits).index_add_(0, groups, weights.abs())[groups]
+        signs = group_signs(graph.correlation(), groups)
+        sizes = torch.bincount(groups, minlength=out_bits)[groups]
+        known = total > 1e-6
+        return groups, torch.where(known, weights / total.clamp(min=1e-6), signs / sizes)
 
 
 class Prune(Scorer):
@@ -341,6 +394,7 @@ SCORERS: dict[str, Callable[[], Scorer]] = {
     "drop_one": DropOne,
     "complementary": Complementary,
     "merge_cost": MergeCost,
+    "codewords": Codewords,
     "random": Random,
     "prune": Prune,
 }

@@ -2,14 +2,14 @@
 
 # isort: off
 from ..interface import METHODS
-from . import metric_learning, hashing, feature_codewords, classifier, shallow  # for `list`
+from . import metric_learning, hashing, without_merging, classifier, shallow  # for `list`
 # isort: on
 
 __all__ = [
     "METHODS",
     "classifier",
-    "feature_codewords",
     "hashing",
     "metric_learning",
     "shallow",
+    "without_merging",
 ]

@@ -71,6 +71,7 @@ def merged(
     longer: Longer,
     trace: bool,
     stage_lr: float = 1.0,
+    label_weight: float | None = None,
     **options: Any,
 ) -> Method:
     """Train a head that is halved until it has the wanted width.
@@ -83,8 +84,9 @@ def merged(
         weighting: of the scorer; None for its own default.
         longest: see `chain`.
         merges: None for one at every halving, 1 for a single one at the end of the chain.
-        codewords: weight of the pull to learned codewords of classes; 0 for none, and no
-            classifier either.
+        codewords: weight of the pull to learned codewords, for items of one class (see
+            `label_weight`); 0 for none, no classifier either, and labels that are not read
+            from bits.
         readout: what the classifier adds to codes, see `ProgressiveHead`; 0 for none, as
             without codewords.
         max_group: see `ProgressiveHead`, as of `merge` and `gradient`.
@@ -95,6 +97,8 @@ def merged(
             encoded with at the end, see `HashLearner`.
         trace: see `HashLearner`.
         stage_lr: every merge multiplies all learning rates by it.
+        label_weight: of `NMLoss`, which then has the weight of the pull, too, whatever the
+            labels; None for the defaults of `NMLoss` for items of several classes.
         options: of the loss.
     """
     if scorer == STATIC and (max_group is not None or trace or codewords or stage_lr != 1):
@@ -107,6 +111,9 @@ def merged(
         raise ValueError(f"stage_lr must be > 0, got {stage_lr}")
     if merges not in (None, 1):
         raise ValueError(f"merges must be None (every halving) or 1, got {merges}")
+    if label_weight is not None and not codewords:
+        raise ValueError(f"label_weight={label_weight} needs codewords > 0")
+    knows_classes = codewords > 0 or scorer == "codewords"
     bits = chain(problem.bits, longest)
     bits = bits if merges is None else (bits[0], bits[-1])
     own = parts(loss, problem, bits[0], options)
@@ -120,10 +127,14 @@ def merged(
         gradient=gradient,
         longer=longer,
         lift=loss.per_class,
-        num_classes=problem.num_classes if codewords else None,
-        readout=readout if codewords else None,
+        num_classes=problem.num_classes if knows_classes else None,
+        readout=None if not knows_classes else readout if codewords else 0.0,
     )
-    own["loss"] = NMLoss(own["loss"], head, codewords)
+    if codewords and label_weight is None:
+        pull = None if problem.multi_label else codewords
+        own["loss"] = NMLoss(own["loss"], head, pull)
+    else:
+        own["loss"] = NMLoss(own["loss"], head, codewords, label_weight=label_weight or 0.0)
     if scorer == STATIC:
         merge_at_once(head)
         return HashLearner(problem, head, **own)
@@ -201,6 +212,13 @@ def _register() -> None:
         "SupCon + NMLayer, a learning rate for each stage",
         partial(merged, supcon, tanh=True),
         {**supcon.defaults, **MERGING, "stage_lr": 1.0},
+        supcon.space,
+    )
+    add_method(
+        "supcon_nm_label_weight",
+        "SupCon + NMLayer, the same terms for all kinds of labels",
+        partial(merged, supcon, tanh=True),
+        {**supcon.defaults, **MERGING, "codewords": 1.0, "label_weight": 0.0},
         supcon.space,
     )
     for name, loss in OWN.items():

@@ -98,11 +98,10 @@ OWN = {
     ),
     "dsdh": Loss(
         "DSDH",
-        losses.DSDHLoss,
-        {"class_weight": 3.0, "quantization_weight": 0.1},
-        {"class_weight": Choice(0.3, 1.0, 3.0)},
+        partial(losses.DSDHLoss, closed_form=True),
+        {"class_weight": 3.0, "ridge_weight": 1.0, "quantization_weight": 0.1},
+        {"class_weight": Choice(0.3, 1.0, 3.0), "ridge_weight": Choice(0.1, 0.3, 1.0)},
         per_class=True,
-        learned=True,
     ),
     "jmlh": Loss(
         "JMLH",

@@ -17,7 +17,11 @@ class Static(Scorer):
     """Control: neighbouring bits form groups of equal weights, whatever the graph says."""
 
     def group(
-        self, graph: RedundancyGraph, out_bits: int, max_group: int
+        self,
+        graph: RedundancyGraph,
+        out_bits: int,
+        max_group: int,
+        agreement: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Group bits 0, 1, ... in their order."""
         groups = torch.arange(graph.bits) * out_bits // graph.bits
@@ -35,7 +39,7 @@ def scorer_of(name: str, weighting: str | None) -> Scorer:
     check_known("scorer", [name], known)
     if weighting is None:
         return known[name]()
-    if name in (STATIC, "prune"):
+    if name in (STATIC, "prune", "codewords"):
         raise ValueError(
             f"scorer {name} has weights of its own; leave weighting={weighting!r} out"
         )

@@ -48,7 +48,8 @@ class NMLayer(Configured):
     the mean code of each class, and at the merge one code of K' bits a class, distinct and
     near to these means, so that similar classes have similar codewords (see
     `semantic_codebook`). `codeword_targets` tells which code an item should have from then
-    on; `NMLoss` pulls it there.
+    on; `NMLoss` pulls it there. (The scorer "codewords" finds them in the longer code
+    instead, and merges bits towards them.)
 
     In a torch process group (DistributedDataParallel) `observe` and `freeze` are calls that
     all processes make together: the graph is that of the union of their batches, and all
@@ -58,8 +59,9 @@ class NMLayer(Configured):
         in_bits: K.
         out_bits: K' < K, width of the output in the frozen phase.
         scorer: what is measured and merged: "correlation", "drop_one", "complementary",
-            "merge_cost", "random", "prune", a `Scorer`, or a function (codes, labels) ->
-            (K, K). On which batches and how many items: see `Scorer`.
+            "merge_cost", "codewords" (needs `num_classes`), "random", "prune", a `Scorer`,
+            or a function (codes, labels) -> (K, K). On which batches and how many items:
+            see `Scorer`.
         max_group: largest number of bits in a group; ceil(K / K') if None, which makes
             all groups equally large where K' divides K.
         gradient: what a member of a group gets in training: the derivative, "weighted" by
@@ -78,7 +80,8 @@ class NMLayer(Configured):
               come with it. A state saved with other arguments is refused (ValueError).
     Returns:  tensor of the dtype of u, with gradients to every bit of non-zero weight.
     Raises:   ValueError: not 1 <= K' < K, max_group too small, an unknown scorer or
-              gradient, more classes than codes (C > 2^K'), or input of another width.
+              gradient, a scorer that needs codewords without `num_classes`, more classes
+              than codes (C > 2^K'), or input of another width.
     Source:   Fu et al., IJCAI 2019, arXiv:1809.02302.
               Differs: the abstract leaves the update of the graph, the weights, signs,
               gradients and the bound on groups open; here they are as stated.
@@ -122,6 +125,11 @@ class NMLayer(Configured):
             raise ValueError(f"gradient must be 'full' or 'weighted', got {gradient!r}")
         self.gradient = gradient
         self.scorer = make_scorer(scorer)
+        if self.scorer.needs_codewords and num_classes is None:
+            raise ValueError(
+                f"the scorer {self.scorer!r} merges bits towards codewords of the classes: "
+                "it needs num_classes"
+            )
         self.graph = RedundancyGraph(in_bits, memory)
         self.num_classes = num_classes
         self.class_means: ClassMeans | None = None
@@ -227,14 +235,23 @@ class NMLayer(Configured):
                 "training (NMLoss does so) before merging; batches skipped for NaN or "
                 f"inf so far: {int(self.graph.skipped_batches)}"
             )
-        groups, weights = self.scorer.group(self.graph, self.target_bits, self.max_group)
+        sizes = self.target_bits, self.max_group
+        codewords = None
+        if self.scorer.needs_codewords:
+            assert self.class_means is not None
+            codewords = semantic_codebook(self.class_means.mean, self.target_bits)
+            agreement = self.class_means.agreement(codewords.to(self.weights))
+            groups, weights = self.scorer.group(self.graph, *sizes, agreement)
+        else:
+            groups, weights = self.scorer.group(self.graph, *sizes)
         self.groups.copy_(as_on_first(groups))
         self.weights.copy_(as_on_first(weights))
         self._set_frozen(True)
         if self.class_means is not None:
             assert self.codewords is not None
-            means = self.class_means.mean @ self.merge_matrix().T
-            codewords = semantic_codebook(means, self.target_bits)
+            if codewords is None:
+                means = self.class_means.mean @ self.merge_matrix().T
+                codewords = semantic_codebook(means, self.target_bits)
             self.codewords.copy_(as_on_first(codewords.to(self.codewords)))
 
     def codeword_targets(self, labels: Tensor) -> Tensor | None:

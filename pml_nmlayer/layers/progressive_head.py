@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..codes import binarize
-from ..codewords import class_nll, codeword_nll
+from ..codes import binarize, sign_ste
+from ..codewords import class_nll, codeword_nll, label_residual
 from ..scorers import Scorer
 from ..similarity import check_labels
 from .configuration import Configured
@@ -21,6 +21,7 @@ Activation = Literal["tanh"] | None
 MergeAt = Literal["linear", "tanh"]
 Longer = Literal["snapshot", "joint", "drop"]
 READOUT = 0.6  # docs/does-it-work.md
+LABEL_RIDGE = 0.3  # of the same order as what bits explain of a label
 MOST_PASSES = 2  # whose class scores wait for a loss: PML's two streams have two
 
 
@@ -311,6 +312,49 @@ class ProgressiveHead(Configured):
             ValueError: labels are missing or do not fit, outputs of another width, or a
                 length that is not reached.
         """
+        stage = self._stage_reached(bits)
+        if self.num_classes is None or stage == 0:
+            return None
+        if labels is None:
+            raise ValueError(f"codewords of {self.num_classes} classes need labels")
+        check_labels(labels, embeddings.shape[0])
+        embeddings = self._at_stage(embeddings, stage)
+        targets = self._merged()[stage - 1].codeword_targets(labels)
+        assert targets is not None
+        return codeword_nll(embeddings, targets, tanh=self.activation == "tanh")
+
+    def label_residual(
+        self, embeddings: Tensor, labels: Tensor | None, bits: int | None = None
+    ) -> Tensor | None:
+        r"""Measure how well labels can be read from the bits by a linear map.
+
+        Formula:  `codewords.label_residual` of b = sign h, with ridge 0.3 and
+                  dL/dh := dL/db; for linear outputs of b = sign tanh u.
+
+        Args:
+            embeddings: this head's outputs (B, bits), lifted or not.
+            labels: class ids (B,) or multi-hot rows (B, C).
+            bits: as for `codeword_nll`.
+
+        Returns:
+            0-d, in squared labels an item, 0 for an empty batch; None without
+            `num_classes`.
+
+        Raises:
+            ValueError: as for `codeword_nll`.
+        """
+        stage = self._stage_reached(bits)
+        if self.num_classes is None:
+            return None
+        if labels is None:
+            raise ValueError(f"reading {self.num_classes} labels from codes needs labels")
+        check_labels(labels, embeddings.shape[0])
+        outputs = self._at_stage(embeddings, stage)
+        if self.activation is None:
+            outputs = outputs.tanh()  # so that a sure bit is left in peace
+        return label_residual(sign_ste(outputs), labels, self.num_classes, LABEL_RIDGE)
+
+    def _stage_reached(self, bits: int | None) -> int:
         reached = self.all_bits[: self._stage + 1]
         bits = self.bits if bits is None else bits
         if bits not in reached:
@@ -318,17 +362,13 @@ class ProgressiveHead(Configured):
                 f"bits must be a length reached so far, {', '.join(map(str, reached))}; "
                 f"got {bits}"
             )
-        stage = reached.index(bits)
-        if self.num_classes is None or stage == 0:
-            return None
-        if labels is None:
-            raise ValueError(f"codewords of {self.num_classes} classes need labels")
-        check_labels(labels, embeddings.shape[0])
+        return reached.index(bits)
+
+    def _at_stage(self, embeddings: Tensor, stage: int) -> Tensor:
+        """Check outputs of a stage, and undo their lift."""
         if self._is_lifted(embeddings, stage):
-            embeddings = self._unlifted(embeddings, stage)
-        targets = self._merged()[stage - 1].codeword_targets(labels)
-        assert targets is not None
-        return codeword_nll(embeddings, targets, tanh=self.activation == "tanh")
+            return self._unlifted(embeddings, stage)
+        return embeddings
 
     def class_nll(self, embeddings: Tensor, labels: Tensor | None) -> Tensor | None:
         r"""Measure how well the classifier told the classes of the last forward passes.

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..codes import raw_sign, sign_ste
+from ..codewords import label_map
 from .base_class_hashing_loss import BaseClassHashingLoss
 from .base_hashing_loss import (
     LossDict,
@@ -29,7 +30,8 @@ class DSDHLoss(WeightRegularizerMixin, BaseClassHashingLoss):
                   + μ mean over i of ‖y_i - W b_i‖² + ν ‖W‖²
                   + λ mean over i, k of (u_ik - sign u_ik)²,
               θ_ij = ½⟨u_i, u_j⟩,  s_ij = 1 if i and j share a label,
-              b = sign u with dL/du := dL/db,  y_i = multi-hot row,  W (C, K) learned,
+              b = sign u with dL/du := dL/db,  y_i = multi-hot row,  W (C, K) learned, or
+              solved for on the batch, which makes L smallest in W (`closed_form`),
               w = class-balanced (default) or plain mean over the pairs with i != j.
 
     Args:
@@ -41,6 +43,8 @@ class DSDHLoss(WeightRegularizerMixin, BaseClassHashingLoss):
         balanced: similar and dissimilar pairs weigh one half each.
         preset: "paper" takes the plain mean over off-diagonal pairs, whatever
             `balanced` says.
+        closed_form: solve for W on each batch. There is nothing to train then, and no
+            learning rate of W, which would have to fall with K. Needs μ, ν > 0.
         kwargs: PML's `distance` (a similarity; default: unnormalised dot product),
             `weight_init_func` (default: W starts at zero), `weight_regularizer`, `reducer`,
             `embedding_regularizer`, `collect_stats`.
@@ -48,14 +52,16 @@ class DSDHLoss(WeightRegularizerMixin, BaseClassHashingLoss):
     Shapes:   embeddings (B, K) real, before sign; labels (B,) or multi-hot (B, C).
     Returns:  scalar; first term in nats a pair, and 0 without any pair.
     Raises:   ValueError: a negative weight, an unknown preset, a distance that is not a
-              similarity, ref_emb, labels or widths that do not fit.
+              similarity, ref_emb, labels or widths that do not fit; with `closed_form`, a
+              weight of 0, or options of a W that is trained.
     Source:   Li, Sun, He, Tan, NeurIPS 2017, arXiv:1705.10999.
               Differs: the paper alternates a closed form for W with discrete coordinate
               descent over the stored codes of the whole training set. Here W is trained by
-              an optimizer over `loss.parameters()`, and the class term reaches the network
-              through the straight-through sign, so there is nothing to store; b is sign u
-              also in the last term. Means where the paper sums over N items and N² pairs:
-              μ = μ_paper / N, ν = ν_paper / N², λ = K η_paper / N.
+              an optimizer over `loss.parameters()`, or solved for on a batch, and the class
+              term reaches the network through the straight-through sign, so there is
+              nothing to store; b is sign u also in the last term. Means where the paper
+              sums over N items and N² pairs: μ = μ_paper / N, ν = ν_paper / N²,
+              λ = K η_paper / N.
 
     Example:
         >>> loss = DSDHLoss(3, 8, class_weight=1, quantization_weight=0)
@@ -74,6 +80,7 @@ class DSDHLoss(WeightRegularizerMixin, BaseClassHashingLoss):
         quantization_weight: float = 0.1,
         balanced: bool = True,
         preset: Literal["paper"] | None = None,
+        closed_form: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(num_classes=num_classes, embedding_size=embedding_size, **kwargs)
@@ -87,8 +94,18 @@ class DSDHLoss(WeightRegularizerMixin, BaseClassHashingLoss):
         check_preset(preset)
         check_takes_similarity(self)
         self.balanced = balanced and preset is None
-        self.W = torch.nn.Parameter(torch.empty(num_classes, embedding_size))
-        self.weight_init_func(self.W)
+        self.closed_form = closed_form
+        if closed_form:
+            of_w = kwargs.keys() & {"weight_init_func", "weight_regularizer"}
+            if of_w or min(class_weight, ridge_weight) == 0:
+                raise ValueError(
+                    "closed_form needs class_weight > 0 and ridge_weight > 0, and has no W "
+                    f"that is trained; got class_weight={class_weight}, ridge_weight="
+                    f"{ridge_weight}, and {sorted(of_w) or 'nothing else'}"
+                )
+        else:
+            self.W = torch.nn.Parameter(torch.empty(num_classes, embedding_size))
+            self.weight_init_func(self.W)
         self.add_to_recordable_attributes(list_of_names=weights, is_stat=False)
 
     def class_losses(self, embeddings: Tensor, rows: Tensor) -> LossDict:
@@ -97,24 +114,35 @@ class DSDHLoss(WeightRegularizerMixin, BaseClassHashingLoss):
         weights = pair_weights(similar, dissimilar, self.balanced)
         theta = 0.5 * self.distance(embeddings, embeddings)
         nll = F.softplus(theta) - similar * theta
-        residual = rows - self.get_logits(embeddings)
+        if self.closed_form:
+            ridge = self.ridge_weight / self.class_weight
+            weights_of_bits = label_map(raw_sign(embeddings), rows, ridge)
+        else:
+            weights_of_bits = c_f.to_device(self.W, embeddings, dtype=embeddings.dtype)
+        residual = rows - sign_ste(embeddings) @ weights_of_bits.T
         quantization = (embeddings - raw_sign(embeddings.detach())).square().mean(1)
-        ridge = c_f.to_device(self.W, embeddings, dtype=embeddings.dtype).square().sum()
         loss_dict: LossDict = {
             "loss": weighted_pairs(nll, weights),
             "class_loss": per_anchor(self.class_weight * residual.square().sum(1)),
             "ridge_loss": {
-                "losses": self.ridge_weight * ridge,
+                "losses": self.ridge_weight * weights_of_bits.square().sum(),
                 "indices": None,
                 "reduction_type": "already_reduced",
             },
             "quantization_loss": per_anchor(self.quantization_weight * quantization),
         }
-        self.add_weight_regularization_to_loss_dict(loss_dict, self.W)
+        if not self.closed_form:
+            self.add_weight_regularization_to_loss_dict(loss_dict, self.W)
         return loss_dict
 
     def get_logits(self, embeddings: Tensor) -> Tensor:
-        """Return W sign(u), (B, C): the linear estimate of the multi-hot row."""
+        """Return W sign(u), (B, C): the linear estimate of the multi-hot row.
+
+        Raises:
+            ValueError: with `closed_form` there is no W without labels.
+        """
+        if self.closed_form:
+            raise ValueError("with closed_form, W is that of a batch with labels")
         weights = c_f.to_device(self.W, embeddings, dtype=embeddings.dtype)
         return sign_ste(embeddings) @ weights.T
 

@@ -1,6 +1,6 @@
 """Let a hash head see every batch that a loss sees."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from pytorch_metric_learning.losses import BaseMetricLossFunction, CrossBatchMemory
@@ -8,6 +8,14 @@ from torch import Tensor, nn
 
 CODEWORD_WEIGHT = CLASS_WEIGHT = 1.0  # docs/does-it-work.md
 LIFTED_CODEWORD_WEIGHT = 10.0  # against class vectors of the loss, which pull elsewhere
+LABEL_WEIGHT = 3.0
+
+
+class Weights(NamedTuple):
+    """Weights of what a head says about labels of one kind."""
+
+    codeword: float
+    label: float
 
 
 class NMLoss(BaseMetricLossFunction):
@@ -21,9 +29,11 @@ class NMLoss(BaseMetricLossFunction):
               lengths passed so far; each gets the tuples that were mined for the shortest.
 
     For a head with `num_classes`, δ · head.class_nll(...) is added, which teaches its
-    classifier, and from the first merge on γ · head.codeword_nll(...), which pulls items to
-    the codewords of their classes. That decides about short codes of many classes: see
-    docs/does-it-work.md.
+    classifier. What else is added depends on the labels. Class ids: from the first merge on
+    γ · head.codeword_nll(...), which pulls items to the codewords of their classes; that
+    decides about short codes of many classes. Multi-hot rows: μ · head.label_residual(...),
+    which makes that each label can be read from the bits; a vote of codewords, which could
+    be pulled to, keeps less of a set of labels. docs/does-it-work.md has both measured.
 
     On several processes, put this wrapper outside of PML's:
     NMLoss(DistributedLossWrapper(loss), head). The head gathers what it observes itself.
@@ -33,12 +43,14 @@ class NMLoss(BaseMetricLossFunction):
             loss(embeddings, labels, ...), such as PML's CrossBatchMemory.
         head: an object with `observe(embeddings, labels)`, such as `ProgressiveHead`. It is
             not registered as a submodule: its parameters and state belong to the model.
-        codeword_weight: γ >= 0, no unit; None for 1, 10 for a head with lift=True (whose
-            loss has vectors of its own for the classes, that pull elsewhere), or 0 for one
-            without `num_classes`.
+        codeword_weight: γ >= 0, no unit, for labels of any kind; None for 1, 10 for a head
+            with lift=True (whose loss has vectors of its own for the classes, that pull
+            elsewhere), or 0 for one without `num_classes` and for multi-hot rows.
         class_weight: δ >= 0, no unit; None for 1, or 0 for a head without a classifier.
             With 0 the classifier learns through the codes alone. Without gradient or in
             eval mode of this module, δ is 0.
+        label_weight: μ >= 0, no unit, for labels of any kind; None for 3 with multi-hot
+            rows, or 0 with class ids and for a head without `num_classes`.
 
     Shapes:   those of the loss.
     Returns:  the value of the loss.
@@ -69,16 +81,30 @@ class NMLoss(BaseMetricLossFunction):
         head: Any,
         codeword_weight: float | None = None,
         class_weight: float | None = None,
+        label_weight: float | None = None,
     ) -> None:
         super().__init__()
-        finds_codewords = getattr(head, "num_classes", None) is not None
+        knows_classes = getattr(head, "num_classes", None) is not None
         classifies = getattr(head, "classifier", None) is not None
-        codeword_weight = _weight(
-            "codeword_weight",
-            codeword_weight,
-            LIFTED_CODEWORD_WEIGHT if getattr(head, "lift", False) else CODEWORD_WEIGHT,
-            finds_codewords,
-            "that finds codewords: ProgressiveHead(..., num_classes=C)",
+        pull = LIFTED_CODEWORD_WEIGHT if getattr(head, "lift", False) else CODEWORD_WEIGHT
+        self._of_ids, self._of_rows = (
+            Weights(
+                _weight(
+                    "codeword_weight",
+                    codeword_weight,
+                    default.codeword,
+                    knows_classes,
+                    "that finds codewords: ProgressiveHead(..., num_classes=C)",
+                ),
+                _weight(
+                    "label_weight",
+                    label_weight,
+                    default.label,
+                    knows_classes,
+                    "that knows classes: ProgressiveHead(..., num_classes=C)",
+                ),
+            )
+            for default in (Weights(pull, 0.0), Weights(0.0, LABEL_WEIGHT))
         )
         class_weight = _weight(
             "class_weight",
@@ -100,7 +126,6 @@ class NMLoss(BaseMetricLossFunction):
                 "use a head with longer='snapshot' or another loss"
             )
         self.loss = loss
-        self.codeword_weight = codeword_weight
         self.class_weight = class_weight
         # Only the methods are kept. The head as an attribute would become a submodule, and
         # even hidden in a tuple PML's record keeper would walk through it and log it.
@@ -140,6 +165,14 @@ class NMLoss(BaseMetricLossFunction):
             loss = torch.stack([loss, *others]).mean()
         return loss if class_nll is None else loss + self.class_weight * class_nll
 
+    def weights_for(self, labels: Tensor | None) -> Weights:
+        """Tell γ and μ, which depend on the kind of labels unless they were given.
+
+        Args:
+            labels: class ids or multi-hot rows.
+        """
+        return self._of_rows if labels is not None and labels.ndim == 2 else self._of_ids
+
     def _longer_outputs(self, embeddings: Tensor, ref_emb: Tensor | None) -> list[Tensor]:
         longer: list[Tensor] = self._take_longer_outputs()
         if longer and (ref_emb is not None or len(longer[0]) != len(embeddings)):
@@ -163,10 +196,13 @@ class NMLoss(BaseMetricLossFunction):
         # Wrappers such as MultipleLosses take no reference set.
         refs = () if ref_emb is None else (ref_emb, ref_labels)
         loss: Tensor = self.loss(embeddings, labels, indices_tuple, *refs)
-        if self.codeword_weight == 0:
-            return loss
-        distance = self.head.codeword_nll(embeddings, labels, bits)
-        return loss if distance is None else loss + self.codeword_weight * distance
+        weights = self.weights_for(labels)
+        if weights.codeword > 0:
+            distance = self.head.codeword_nll(embeddings, labels, bits)
+            loss = loss if distance is None else loss + weights.codeword * distance
+        if weights.label > 0:
+            loss = loss + weights.label * self.head.label_residual(embeddings, labels, bits)
+        return loss
 
     def sub_loss_names(self) -> list[str]:
         """Names of the wrapped loss."""

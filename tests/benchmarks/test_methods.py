@@ -131,7 +131,7 @@ def test_options_of_merging_reach_the_head():
     assert repr(layer.scorer) == repr(scorer_of("drop_one", "importance"))
     assert head.classifier is None
     told = trained("dpsh_nm", longest=12, codewords=2.0, readout=0.3)
-    assert told.loss.codeword_weight == 2
+    assert told.loss.weights_for(LABELS).codeword == 2
     assert told.head.classifier.out_features == 4
     assert told.head.readout_scale(1) == pytest.approx(0.3 * (4 / 6) ** 0.5)
     assert trained("csq_nm").head.lift

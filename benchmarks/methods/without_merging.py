@@ -1,4 +1,7 @@
-"""Control: codewords of classes without any merging, found in the features themselves."""
+"""Controls: what `NMLoss` adds for classes, without any merging.
+
+Codewords are found in the features themselves, not in a longer code.
+"""
 
 import math
 from dataclasses import dataclass
@@ -7,11 +10,17 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from pml_nmlayer.codebooks import majority, tie_bits_of
-from pml_nmlayer.codewords import class_nll, codeword_nll, semantic_codebook
+from pml_nmlayer.codes import sign_ste
+from pml_nmlayer.codewords import (
+    class_nll,
+    codeword_nll,
+    label_residual,
+    semantic_codebook,
+)
+from pml_nmlayer.layers import ProgressiveHead
 from pml_nmlayer.layers.folding import Readout
-from pml_nmlayer.layers.progressive_head import READOUT
-from pml_nmlayer.losses.nm_loss import CLASS_WEIGHT, CODEWORD_WEIGHT
+from pml_nmlayer.layers.progressive_head import LABEL_RIDGE, READOUT
+from pml_nmlayer.losses.nm_loss import CLASS_WEIGHT, CODEWORD_WEIGHT, LABEL_WEIGHT
 from pml_nmlayer.similarity import class_rows
 
 from ..interface import Method, Problem, Unsuited, add_method
@@ -46,13 +55,33 @@ class Told(nn.Module):
         return torch.tanh(self.readout(x))
 
 
+class Readable(nn.Module):
+    """A loss of tanh outputs, and that labels should be read from their signs.
+
+    Args:
+        loss: the loss.
+        num_classes: C.
+    """
+
+    def __init__(self, loss: nn.Module, num_classes: int) -> None:
+        super().__init__()
+        self.loss = loss
+        self.num_classes = num_classes
+
+    def forward(self, outputs: Tensor, labels: Tensor, tuples: None) -> Tensor:
+        base: Tensor = self.loss(outputs, labels, tuples)
+        codes = sign_ste(outputs)
+        residual = label_residual(codes, labels, self.num_classes, LABEL_RIDGE)
+        return base + LABEL_WEIGHT * residual
+
+
 class Pulled(nn.Module):
     """A loss of tanh outputs, and what `NMLoss` adds to it after a merge.
 
     Args:
         loss: the loss.
         head: whose outputs they are.
-        weight: of the pull to codewords.
+        weight: of the pull to codewords, for class ids.
     """
 
     def __init__(self, loss: nn.Module, head: Told, weight: float) -> None:
@@ -63,12 +92,13 @@ class Pulled(nn.Module):
 
     def forward(self, outputs: Tensor, labels: Tensor, tuples: None) -> Tensor:
         (head,) = self.told
-        rows = class_rows(labels, len(head.codewords))
-        tie_bits = tie_bits_of(outputs.shape[1]).to(outputs)
-        targets = majority(rows, head.codewords.to(outputs), tie_bits)
+        told = CLASS_WEIGHT * class_nll(head.scores, labels)
+        if labels.ndim == 2:
+            readable = Readable(self.loss, labels.shape[1])
+            return told + readable(outputs, labels, tuples)
+        targets = head.codewords.to(outputs)[labels]
         base: Tensor = self.loss(outputs, labels, tuples)
-        pull = self.weight * codeword_nll(outputs, targets, tanh=True)
-        return base + pull + CLASS_WEIGHT * class_nll(head.scores, labels)
+        return base + self.weight * codeword_nll(outputs, targets, tanh=True) + told
 
 
 @dataclass
@@ -85,13 +115,27 @@ class FeatureCodewords(HashLearner):
         super().fit(features, labels)
 
 
+def readable(loss: Loss, problem: Problem, **options: float) -> Method:
+    """Train a direct head that ends in tanh.
+
+    Args:
+        loss: of the table.
+        problem: with the wanted width.
+        options: of the loss.
+    """
+    own = parts(loss, problem, problem.bits, options)
+    head = ProgressiveHead(problem.width, bits=(problem.bits,))
+    own["loss"] = Readable(own["loss"], problem.num_classes)
+    return HashLearner(problem, head, **own)
+
+
 def pulled(loss: Loss, problem: Problem, codewords: float, **options: float) -> Method:
     """Train a direct head with codewords.
 
     Args:
         loss: of the table, without vectors of its own.
         problem: with the wanted width.
-        codewords: weight of the pull.
+        codewords: weight of the pull, for items of one class.
         options: of the loss.
 
     Raises:
@@ -110,5 +154,12 @@ add_method(
     "SupCon, codewords and classifier, no merge",
     partial(pulled, PML["supcon"]),
     {**PML["supcon"].defaults, "codewords": CODEWORD_WEIGHT},
+    PML["supcon"].space,
+)
+add_method(
+    "supcon_labels",
+    "SupCon, labels read from bits, no merge",
+    partial(readable, PML["supcon"]),
+    PML["supcon"].defaults,
     PML["supcon"].space,
 )
