@@ -800,3 +800,61 @@ def head_outputs(u, merges, scores, codewords, readout, merge, tanh):
             out.append(value)
         outputs.append(out)
     return outputs
+
+
+def solved(matrix, right):
+    """x of matrix x = right, by elimination; the matrix is positive definite."""
+    rows = [[*row, value] for row, value in zip(matrix, right, strict=True)]
+    for i, pivot in enumerate(rows):
+        for other in rows[i + 1 :]:
+            factor = other[i] / pivot[i]
+            for j in range(i, len(pivot)):
+                other[j] -= factor * pivot[j]
+    x = [0.0] * len(rows)
+    for i in reversed(range(len(rows))):
+        known = sum(rows[i][j] * x[j] for j in range(i + 1, len(rows)))
+        x[i] = (rows[i][-1] - known) / rows[i][i]
+    return x
+
+
+def label_map(codes, rows, ridge):
+    """W (C, K): one ridge regression for each label."""
+    n, bits, classes = max(len(codes), 1), len(codes[0]), len(rows[0])
+    gram = [
+        [sum(b[k] * b[m] for b in codes) / n + ridge * (k == m) for m in range(bits)]
+        for k in range(bits)
+    ]
+    return [
+        solved(
+            gram,
+            [
+                sum(b[k] * y[c] for b, y in zip(codes, rows, strict=True)) / n
+                for k in range(bits)
+            ],
+        )
+        for c in range(classes)
+    ]
+
+
+def label_residual(codes, rows, ridge):
+    """Mean squared distance between labels and what is read from the codes."""
+    W = label_map(codes, rows, ridge)
+    errors = [
+        sum((y[c] - dot(w, b)) ** 2 for c, w in enumerate(W))
+        for b, y in zip(codes, rows, strict=True)
+    ]
+    return sum(errors) / len(errors)
+
+
+def ridge_in_groups(moment, agreement, groups, ridge):
+    """Weights of bits, and what is left of the errors up to a constant."""
+    weights, error = [0.0] * len(groups), 0.0
+    for g in set(groups):
+        members = [k for k, of in enumerate(groups) if of == g]
+        system = [[moment[k][m] + ridge * (k == m) for m in members] for k in members]
+        for k, w in zip(
+            members, solved(system, [agreement[k][g] for k in members]), strict=True
+        ):
+            weights[k] = w
+            error -= w * agreement[k][g]
+    return weights, error

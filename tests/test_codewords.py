@@ -5,7 +5,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pml_nmlayer.codewords import ClassMeans, class_nll, semantic_codebook
+from pml_nmlayer.codewords import (
+    ClassMeans,
+    class_nll,
+    label_map,
+    label_residual,
+    semantic_codebook,
+)
 from tests import naive
 
 
@@ -112,6 +118,47 @@ def test_class_nll_equals_the_loop(kind, items, dtype, device):
     torch.testing.assert_close(value.item(), expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("kind", ["ids", "rows", "real rows"])
+@pytest.mark.parametrize(("items", "bits"), [(1, 3), (30, 5), (4, 9)])
+@pytest.mark.parametrize("ridge", [0.01, 0.3])
+def test_reading_labels_equals_the_loop(kind, items, bits, ridge, device):
+    codes = torch.where(torch.rand(items, bits) < 0.5, -1.0, 1.0)
+    rows = torch.rand(items, 4) < 0.4
+    ids = torch.arange(items) % 4
+    if kind == "ids":
+        rows = torch.nn.functional.one_hot(ids, 4)
+    labels = {"ids": ids, "rows": rows, "real rows": rows.float()}[kind]
+    value = label_residual(codes.to(device), labels, 4, ridge)
+    expected = naive.label_residual(codes.tolist(), rows.int().tolist(), ridge)
+    assert (value.shape, value.dtype) == ((), torch.float32)
+    torch.testing.assert_close(value.item(), expected, rtol=1e-3, atol=1e-5)
+    W = label_map(codes.to(device), rows.float().to(device), ridge)
+    expected = naive.label_map(codes.tolist(), rows.int().tolist(), ridge)
+    torch.testing.assert_close(W.tolist(), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_labels_that_are_bits_can_be_read():
+    rows = torch.rand(40, 3, generator=torch.Generator().manual_seed(0)) < 0.5
+    codes = torch.cat([torch.ones(40, 1), 2.0 * rows - 1], 1)
+    assert label_residual(codes, rows, 3, ridge=1e-4) < 1e-3
+    assert label_residual(torch.ones(40, 4), rows, 3, ridge=1e-4) > 0.5
+    assert label_residual(codes[:0], rows[:0], 3, ridge=0.3) == 0
+
+
+def test_the_gradient_is_that_of_the_smallest_regularized_residual():
+    codes = torch.randn(12, 3, dtype=torch.float64, requires_grad=True)
+    rows = (torch.rand(12, 4) < 0.5).double()
+
+    def smallest(b):
+        gram = b.T @ b / 12 + 0.3 * torch.eye(3, dtype=torch.float64)
+        W = torch.linalg.solve(gram, b.T @ rows / 12).T
+        return (rows - b @ W.T).square().sum() / 12 + 0.3 * W.square().sum()
+
+    (expected,) = torch.autograd.grad(smallest(codes), codes)
+    (found,) = torch.autograd.grad(label_residual(codes, rows, 4, 0.3), codes)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
 def test_old_items_fade():
     running = ClassMeans(2, 1, memory=10)
     running.update(torch.ones(10, 1), torch.zeros(10, dtype=torch.long))
@@ -137,6 +184,10 @@ def test_a_batch_that_is_not_finite_is_left_out(bad):
         (lambda: class_nll(torch.ones(2, 3), torch.tensor([0, 3])), r"num_classes=3\)"),
         (lambda: class_nll(torch.ones(2, 3), torch.zeros(2, 4)), "num_classes=3 columns"),
         (lambda: class_nll(torch.ones(2, 3), torch.zeros(2)), "must be integers"),
+        (
+            lambda: label_residual(torch.ones(2, 3), torch.zeros(2, 4), 3, 0.3),
+            "num_classes=3 columns",
+        ),
         (
             lambda: ClassMeans(3, 2).update(torch.ones(2, 2), torch.tensor([0])),
             "got 2 items but 1",

@@ -21,7 +21,7 @@ from pml_nmlayer.losses import NMLoss
 from pml_nmlayer.scorers import make_scorer
 
 STEPS, BATCH, WIDTH, CLASSES = 12, 24, 8, 4
-SCORERS = ("correlation", "drop_one", "complementary", "merge_cost")
+SCORERS = ("correlation", "drop_one", "complementary", "merge_cost", "codewords")
 EMPTY_STEP = 3  # the last process has no items in this step
 NAN_STEP = 5  # the first process has a NaN in this step
 

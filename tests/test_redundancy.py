@@ -3,7 +3,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pml_nmlayer.redundancy import RedundancyGraph, gini, group_signs, partition
+from pml_nmlayer.redundancy import (
+    RedundancyGraph,
+    gini,
+    group_signs,
+    groups_for_targets,
+    partition,
+)
 from tests import naive
 from tests.test_hamming import random_codes
 
@@ -204,3 +210,51 @@ EDGES = torch.zeros(4, 4)
 def test_bad_input(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@given(
+    st.integers(1, 12).flatmap(lambda k: st.tuples(st.just(k), st.integers(1, k))),
+    st.integers(0, 2),
+    st.integers(0, 99),
+)
+def test_groups_for_targets_solve_their_ridge_regressions(sizes, room, seed):
+    bits, out_bits = sizes
+    bound = -(-bits // out_bits) + room
+    codes, targets = random_codes(25, bits, seed), random_codes(25, out_bits, seed + 100)
+    moment, agreement = codes.T @ codes / 25, codes.T @ targets / 25
+    groups, weights = groups_for_targets(moment, agreement, bound)
+    assert groups.bincount(minlength=out_bits).min() >= 1
+    assert groups.bincount().max() <= bound
+    expected, error = naive.ridge_in_groups(
+        moment.tolist(), agreement.tolist(), groups.tolist(), 0.1
+    )
+    torch.testing.assert_close(weights.tolist(), expected, rtol=1e-4, atol=1e-5)
+    # never worse than giving each bit to the target that it agrees with best
+    best = agreement.abs().argmax(1)
+    if best.unique().numel() == out_bits and best.bincount().max() <= bound:
+        _, simple = naive.ridge_in_groups(
+            moment.tolist(), agreement.tolist(), best.tolist(), 0.1
+        )
+        assert error <= simple + 1e-6
+
+
+def test_bits_move_to_where_the_others_leave_an_error():
+    # Bits 0 and 1 are copies, so one of them is enough for target 0, which both tell best.
+    moment = torch.eye(4)
+    moment[0, 1] = moment[1, 0] = 1
+    agreement = torch.tensor([[0.8, 0.3], [0.8, 0.6], [0.5, 0.0], [0.0, 0.3]])
+    groups, weights = groups_for_targets(moment, agreement, max_group=3)
+    assert groups.tolist() == [0, 1, 0, 1]
+    expected, _ = naive.ridge_in_groups(
+        moment.tolist(), agreement.tolist(), [0, 1, 0, 1], 0.1
+    )
+    torch.testing.assert_close(weights.tolist(), expected)
+
+
+@pytest.mark.parametrize(
+    ("targets", "bound", "message"),
+    [(4, 3, r"out_bits must lie in 1..3"), (2, 1, "max_group=1 is too small")],
+)
+def test_bad_targets(targets, bound, message):
+    with pytest.raises(ValueError, match=message):
+        groups_for_targets(torch.eye(3), torch.zeros(3, targets), bound)

@@ -133,7 +133,11 @@ def test_every_scorer_partitions_with_unit_weights(name, seed, out_bits):
     scorer = make_scorer(name)
     graph = observed(scorer, codes, labels)
     bound = -(-8 // out_bits)
-    groups, weights = scorer.group(graph, out_bits, bound)
+    more = ()
+    if scorer.needs_codewords:
+        targets = random_codes(30, out_bits, seed + 100)
+        more = (codes.T @ targets / 30,)
+    groups, weights = scorer.group(graph, out_bits, bound, *more)
     assert groups.bincount(minlength=out_bits).min() >= 1
     assert groups.bincount().max() <= bound
     total = torch.zeros(out_bits).index_add_(0, groups, weights.abs())
@@ -205,6 +209,29 @@ def test_importance_is_measured_where_it_is_used():
         assert scorer.needs_labels == (used or isinstance(scorer, MergeCost))
         measured = scorer.measure(codes, labels).importance is not None
         assert measured == used
+
+
+def test_merging_towards_codewords_finds_who_tells_them():
+    # Bits 0 and 3 tell one target, bit 2 the negation of the other, bit 1 nothing.
+    targets = random_codes(64, 2, 1)
+    codes = torch.stack(
+        [targets[:, 0], random_codes(64, 1, 2)[:, 0], -targets[:, 1], targets[:, 0]], 1
+    )
+    scorer = make_scorer("codewords")
+    graph = observed(scorer, codes, None)
+    groups, weights = scorer.group(graph, 2, 2, codes.T @ targets / 64)
+    assert groups.tolist() == [0, 1, 1, 0]
+    torch.testing.assert_close(weights[[0, 3]], torch.tensor([0.5, 0.5]))
+    assert weights[2] < -0.8
+    merged = codes @ (weights[:, None] * torch.nn.functional.one_hot(groups))
+    assert torch.equal(merged.sign(), targets)
+
+
+def test_bits_that_know_nothing_of_codewords_weigh_the_same():
+    scorer = make_scorer("codewords")
+    graph = observed(scorer, random_codes(20, 6), None)
+    _, weights = scorer.group(graph, 2, 3, torch.zeros(6, 2))
+    torch.testing.assert_close(weights.abs(), torch.full((6,), 1 / 3))
 
 
 def test_a_function_is_a_scorer():

@@ -13,6 +13,7 @@ from pml_nmlayer.codewords import class_nll, semantic_codebook
 from pml_nmlayer.layers import NMLayer, ProgressiveHead
 from pml_nmlayer.losses import CSQLoss, DPSHLoss, HashNetLoss, NMLoss
 from pml_nmlayer.ranking import mean_average_precision
+from pml_nmlayer.redundancy import groups_for_targets
 from tests import naive
 from tests.digits import digits
 
@@ -288,6 +289,95 @@ def test_multi_hot_labels_and_items_without_classes():
     assert head.class_nll(head(x), torch.zeros_like(rows)) == 0
 
 
+@pytest.mark.parametrize("kind", ["ids", "rows"])
+@pytest.mark.parametrize("lift", [False, True])
+@pytest.mark.parametrize(
+    "given", [(), (2.0, None), (None, 0.5), (2.0, 0.5), (0, 0)], ids=str
+)
+def test_what_is_added_depends_on_the_kind_of_labels_unless_given(kind, lift, given):
+    head, x = merged_head(lift=lift), torch.randn(32, 6)
+    labels = LABELS if kind == "ids" else F.one_hot(LABELS, 4) | F.one_hot(LABELS // 2, 4)
+    defaults = (10 if lift else 1, 0) if kind == "ids" else (0, 3)
+    pull, read = (
+        default if weight is None else weight
+        for weight, default in zip(given or (None, None), defaults, strict=True)
+    )
+    pull_given, read_given = given or (None, None)
+    loss = NMLoss(DPSHLoss(), head, pull_given, class_weight=0, label_weight=read_given)
+    assert loss.weights_for(labels) == (pull, read)
+    h = head(x)
+    expected = DPSHLoss()(h, labels) + pull * head.codeword_nll(h, labels)
+    expected = expected + read * head.label_residual(h, labels)
+    torch.testing.assert_close(loss(h, labels), expected)
+
+
+@pytest.mark.parametrize("activation", ["tanh", None])
+@pytest.mark.parametrize("lift", [False, True])
+def test_labels_are_read_from_the_bits_of_every_stage(activation, lift):
+    torch.manual_seed(0)
+    head = ProgressiveHead(6, (12, 6), num_classes=4, activation=activation, lift=lift)
+    x, rows = torch.randn(32, 6), F.one_hot(LABELS, 4) | F.one_hot(LABELS // 2, 4)
+    for _ in range(2):
+        expected = naive.label_residual(head.codes(x).tolist(), rows.tolist(), 0.3)
+        h = head(x)
+        value = head.label_residual(h, rows)
+        torch.testing.assert_close(value.item(), expected, rtol=1e-4, atol=1e-5)
+        (slope,) = torch.autograd.grad(value, head.linear.weight)
+        assert slope.any()
+        if not head.finished:
+            head.observe(h, rows)
+            head.merge_next()
+    # a linear output that is sure of its bit is left in peace
+    sure = 50 * torch.ones(32, 6)
+    sure = (head.layers[0].lift(sure) if lift else sure).requires_grad_()
+    (slope,) = torch.autograd.grad(head.label_residual(sure, rows), sure)
+    assert slope.any() == (activation == "tanh")
+
+
+def test_all_lengths_of_a_joint_head_can_be_read():
+    torch.manual_seed(0)
+    head = ProgressiveHead(6, bits=(12, 6), num_classes=4, longer="joint", readout=0)
+    x, rows = torch.randn(32, 6), F.one_hot(LABELS, 4) | F.one_hot(LABELS // 2, 4)
+    head.observe(head(x), rows)
+    head.merge_next()
+    h = head(x)
+    (longer,) = head.take_longer_outputs()
+    expected = [
+        DPSHLoss()(out, rows) + 3 * head.label_residual(out, rows, bits)
+        for out, bits in ((longer, 12), (h, 6))
+    ]
+    value = NMLoss(DPSHLoss(), head)(head(x), rows)
+    torch.testing.assert_close(value, torch.stack(expected).mean())
+
+
+def test_a_head_that_knows_of_no_classes_reads_no_labels():
+    head, x = ProgressiveHead(6, bits=(12, 6)), torch.randn(32, 6)
+    rows = F.one_hot(LABELS, 4)
+    assert head.label_residual(head(x), rows) is None
+    assert NMLoss(DPSHLoss(), head)(head(x), rows) == DPSHLoss()(head(x), rows)
+
+
+@pytest.mark.parametrize("lift", [False, True])
+def test_the_scorer_finds_codewords_first_and_merges_towards_them(lift):
+    torch.manual_seed(0)
+    head = ProgressiveHead(6, (12, 6), scorer="codewords", num_classes=4, lift=lift)
+    x = 2 * F.one_hot(LABELS, 6) + torch.randn(32, 6)
+    head.observe(head(x), LABELS)
+    layer = head.layers[0]
+    codes = binarize(head(x))
+    head.merge_next()
+    rows = F.one_hot(LABELS, 4).float()
+    expected = semantic_codebook(rows.T @ codes / 8, 6)
+    assert torch.equal(layer.codewords, expected)
+    targets = expected[LABELS]
+    groups, weights = groups_for_targets(codes.T @ codes / 32, codes.T @ targets / 32, 2)
+    assert torch.equal(layer.groups, groups)
+    total = torch.zeros(6).index_add_(0, groups, weights.abs())
+    torch.testing.assert_close(layer.weights, weights / total[groups], rtol=1e-4, atol=1e-5)
+    # so the bits of the merged code agree with the codewords better than random ones do
+    assert (codes @ layer.merge_matrix().T * targets > 0).float().mean() > 0.6
+
+
 def test_only_training_with_gradient_keeps_passes():
     head, x = merged_head(), torch.randn(32, 6)
     with torch.no_grad():
@@ -384,6 +474,24 @@ def test_a_head_in_another_precision(dtype):
             ),
             "codeword_weight=1 needs a head that finds codewords",
         ),
+        (
+            lambda: NMLoss(losses.SupConLoss(), merged_head(), label_weight=-1),
+            "label_weight must be >= 0",
+        ),
+        (
+            lambda: NMLoss(
+                losses.SupConLoss(), ProgressiveHead(6, bits=(12, 6)), label_weight=1
+            ),
+            "label_weight=1 needs a head that knows classes",
+        ),
+        (lambda: merged_head().label_residual(torch.zeros(32, 6), None), "needs labels"),
+        (lambda: merged_head().label_residual(torch.zeros(32, 7), LABELS), r"\(B, 6\)"),
+        (lambda: merged_head().label_residual(torch.zeros(32, 6), LABELS[:3]), "but 3"),
+        (
+            lambda: merged_head().label_residual(torch.zeros(32, 6), LABELS, bits=3),
+            "reached so far, 12, 6; got 3",
+        ),
+        (lambda: NMLayer(8, 4, scorer="codewords"), "Codewords.* needs num_classes"),
         (lambda: head_with(readout=-0.1), "readout must be >= 0, .*got readout=-0.1"),
         (
             lambda: ProgressiveHead(6, bits=(12, 6), readout=0.6),

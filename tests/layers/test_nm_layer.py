@@ -12,6 +12,8 @@ from tests.test_hamming import random_codes, random_labels
 
 
 def frozen_layer(in_bits=12, out_bits=5, scorer="complementary", seed=0, **kwargs):
+    if scorer == "codewords":
+        kwargs["num_classes"] = 2
     layer = NMLayer(in_bits, out_bits, scorer, **kwargs)
     layer.observe(random_codes(40, in_bits, seed), random_labels(40, "class ids", seed))
     layer.freeze()
@@ -186,7 +188,8 @@ def test_constant_and_identical_bits_merge_without_nan():
     codes = random_codes(30, 1).repeat(1, 6)
     codes[:, 0] = 1
     for scorer in SCORERS:
-        layer = NMLayer(6, 1, scorer)
+        classes = 2 if scorer == "codewords" else None
+        layer = NMLayer(6, 1, scorer, num_classes=classes)
         layer.observe(codes, random_labels(30, "class ids"))
         layer.freeze()
         assert torch.isfinite(layer(torch.randn(2, 6))).all()

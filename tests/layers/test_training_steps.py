@@ -11,6 +11,7 @@ from pml_nmlayer.scorers import SCORERS
 
 X = torch.randn(32, 16, generator=torch.Generator().manual_seed(0))
 Y = torch.arange(32) % 4
+MULTI_HOT = nn.functional.one_hot(Y, 4) | nn.functional.one_hot(Y.flip(0), 4)
 OPTIONS = [
     {},
     {"merge": "tanh"},
@@ -24,6 +25,8 @@ OPTIONS = [
 
 def model_in_stage(stage, **options):
     torch.manual_seed(0)
+    if options.get("scorer") == "codewords":
+        options = {"num_classes": 4} | options
     trunk = nn.Sequential(nn.Linear(16, 16), nn.ReLU())
     model = nn.Sequential(trunk, ProgressiveHead(16, (24, 12, 6), **options))
     for _ in range(stage):
@@ -59,7 +62,8 @@ def test_the_watch_works():
 
 @pytest.mark.parametrize("scorer", SCORERS)
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
-def test_a_step_does_not_wait_for_a_device(scorer, options, monkeypatch):
+@pytest.mark.parametrize("labels", [Y, MULTI_HOT], ids=["ids", "rows"])
+def test_a_step_does_not_wait_for_a_device(scorer, options, labels, monkeypatch):
     # Class ids are checked on the CPU, where that costs nothing, and nowhere else
     monkeypatch.setattr("torch.compiler.is_compiling", lambda: True)
     for stage in (0, 1, 2):
@@ -70,7 +74,7 @@ def test_a_step_does_not_wait_for_a_device(scorer, options, monkeypatch):
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         with NoSync():
             for _ in range(9):  # one that is measured, seven passed by, one counted
-                loss(model(X), Y).backward()
+                loss(model(X), labels).backward()
                 optimizer.step()
 
 

@@ -136,6 +136,27 @@ def test_weights_come_to_rest_at_ridge_regression(labels):
     torch.testing.assert_close(loss.W.grad, torch.zeros_like(loss.W), rtol=0, atol=1e-12)
 
 
+@BOTH
+@pytest.mark.parametrize("bits", [5, 13], ids=["more items than bits", "fewer"])
+def test_closed_form_equals_loop_and_needs_no_optimizer(labels, bits, dtype):
+    u = torch.randn(6, bits, dtype=dtype, requires_grad=True)
+    loss = DSDHLoss(4, bits, 0.7, 0.05, 0.3, closed_form=True)
+    assert not [*loss.parameters()]
+    rows = torch.nn.functional.one_hot(labels, 4) if labels.ndim == 1 else labels
+    codes = [[naive.sign(x) for x in row] for row in u.tolist()]
+    W = naive.label_map(codes, rows.tolist(), 0.05 / 0.7)
+    expected = naive.dsdh(u.tolist(), labels.tolist(), W, 0.7, 0.05, 0.3, True)
+    tol = TOLERANCE[dtype]
+    value = loss(u, labels)
+    torch.testing.assert_close(value.item(), expected, rtol=tol, atol=tol)
+    value.backward()
+    found, u.grad = u.grad, None
+    learned = DSDHLoss(4, bits, 0.7, 0.05, 0.3).to(dtype)
+    learned.load_state_dict({"W": torch.tensor(W, dtype=dtype)})
+    learned(u, labels).backward()  # the embeddings feel the same W
+    torch.testing.assert_close(found, u.grad, rtol=1e-3, atol=1e-5)
+
+
 def test_one_item_has_no_pair_term():
     u = torch.randn(1, 8, requires_grad=True)
     loss = DSDHLoss(4, 8, class_weight=0, ridge_weight=0, quantization_weight=0)
@@ -194,6 +215,19 @@ U = torch.randn(6, 8)
         (lambda: DSDHLoss(3, 8)(U, LABELS), r"\[0, num_classes=3\), got 0 to 3"),
         (lambda: DSDHLoss(3, 8)(U, MULTI_HOT), "num_classes=3 columns, got 4"),
         (lambda: DSDHLoss(4, 9)(U, LABELS), "embedding_size=9 columns, got 8"),
+        (
+            lambda: DSDHLoss(4, 8, ridge_weight=0, closed_form=True),
+            "ridge_weight=0, and nothing else",
+        ),
+        (lambda: DSDHLoss(4, 8, class_weight=0, closed_form=True), "got class_weight=0"),
+        (
+            lambda: DSDHLoss(4, 8, weight_regularizer=LpRegularizer(), closed_form=True),
+            r"no W that is trained; .* \['weight_regularizer'\]",
+        ),
+        (
+            lambda: DSDHLoss(4, 8, closed_form=True).get_logits(U),
+            "W is that of a batch with labels",
+        ),
     ],
 )
 def test_bad_input(make, message):
