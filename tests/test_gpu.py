@@ -28,13 +28,20 @@ def test_evaluation_equals_the_cpu(kind):
     )
 
 
-@pytest.mark.parametrize("num_classes", [None, 4])
-@pytest.mark.parametrize("scorer", SCORERS)
-def test_a_mixed_precision_step_does_not_wait_for_the_device(scorer, num_classes):
+@pytest.mark.parametrize(
+    ("scorer", "num_classes", "kind"),
+    [
+        *((scorer, None, "ids") for scorer in SCORERS if scorer != "codewords"),
+        *((scorer, 4, kind) for scorer in SCORERS for kind in ("ids", "rows")),
+    ],
+)
+def test_a_mixed_precision_step_does_not_wait_for_the_device(scorer, num_classes, kind):
     head = ProgressiveHead(16, (24, 12), scorer=scorer, num_classes=num_classes).cuda()
     loss = NMLoss(DPSHLoss(), head)
     optimizer = torch.optim.SGD(head.parameters(), lr=0.1)
     x, y = torch.randn(32, 16, device="cuda"), torch.arange(32, device="cuda") % 4
+    if kind == "rows":
+        y = torch.nn.functional.one_hot(y, 4) | torch.nn.functional.one_hot(3 - y, 4)
     for _ in range(2):
         torch.cuda.set_sync_debug_mode("error")
         try:
