@@ -84,9 +84,9 @@ def merged(
         weighting: of the scorer; None for its own default.
         longest: see `chain`.
         merges: None for one at every halving, 1 for a single one at the end of the chain.
-        codewords: weight of the pull to learned codewords, for items of one class (see
-            `label_weight`); 0 for none, no classifier either, and labels that are not read
-            from bits.
+        codewords: weight of the pull to learned codewords where `NMLoss` pulls by default,
+            and where it reads labels instead, anything that is not 0; 0 for none of both,
+            and no classifier.
         readout: what the classifier adds to codes, see `ProgressiveHead`; 0 for none, as
             without codewords.
         max_group: see `ProgressiveHead`, as of `merge` and `gradient`.
@@ -97,23 +97,24 @@ def merged(
             encoded with at the end, see `HashLearner`.
         trace: see `HashLearner`.
         stage_lr: every merge multiplies all learning rates by it.
-        label_weight: of `NMLoss`, which then has the weight of the pull, too, whatever the
-            labels; None for the defaults of `NMLoss` for items of several classes.
+        label_weight: of `NMLoss`, which then pulls by `codewords`, too, whatever the labels
+            and if 0; None for what `NMLoss` does by default.
         options: of the loss.
     """
-    if scorer == STATIC and (max_group is not None or trace or codewords or stage_lr != 1):
+    taught = codewords > 0 or label_weight is not None
+    if scorer == STATIC and (max_group is not None or trace or taught or stage_lr != 1):
         raise ValueError(
             "scorer static has groups of its own from the start, no merge to trace and no "
             f"code to find codewords in: leave max_group={max_group}, trace={trace}, "
-            f"codewords={codewords} and stage_lr={stage_lr} out"
+            f"codewords={codewords}, label_weight={label_weight} and "
+            f"stage_lr={stage_lr} out"
         )
     if not stage_lr > 0:
         raise ValueError(f"stage_lr must be > 0, got {stage_lr}")
     if merges not in (None, 1):
         raise ValueError(f"merges must be None (every halving) or 1, got {merges}")
-    if label_weight is not None and not codewords:
-        raise ValueError(f"label_weight={label_weight} needs codewords > 0")
-    knows_classes = codewords > 0 or scorer == "codewords"
+    knows_classes = taught or scorer == "codewords"
+    lift = loss.per_class and not loss.any_width
     bits = chain(problem.bits, longest)
     bits = bits if merges is None else (bits[0], bits[-1])
     own = parts(loss, problem, bits[0], options)
@@ -126,15 +127,11 @@ def merged(
         max_group=max_group,
         gradient=gradient,
         longer=longer,
-        lift=loss.per_class,
+        lift=lift,
         num_classes=problem.num_classes if knows_classes else None,
-        readout=None if not knows_classes else readout if codewords else 0.0,
+        readout=None if not knows_classes else readout if taught else 0.0,
     )
-    if codewords and label_weight is None:
-        pull = None if problem.multi_label else codewords
-        own["loss"] = NMLoss(own["loss"], head, pull)
-    else:
-        own["loss"] = NMLoss(own["loss"], head, codewords, label_weight=label_weight or 0.0)
+    own["loss"] = _told(own["loss"], head, problem, codewords, label_weight)
     if scorer == STATIC:
         merge_at_once(head)
         return HashLearner(problem, head, **own)
@@ -144,6 +141,21 @@ def merged(
     learner.after_epoch = merging.step
     learner.lr_factor = lambda: stage_lr**head.stage
     return learner
+
+
+def _told(
+    loss: nn.Module,
+    head: ProgressiveHead,
+    problem: Problem,
+    codewords: float,
+    label_weight: float | None,
+) -> NMLoss:
+    if label_weight is not None or not codewords:
+        return NMLoss(loss, head, codewords, label_weight=label_weight or 0.0)
+    default = NMLoss(loss, head)
+    some = torch.zeros((0, problem.num_classes) if problem.multi_label else 0)
+    pulls = default.weights_for(some).codeword > 0
+    return NMLoss(loss, head, codewords) if pulls else default
 
 
 def merge_at_once(head: ProgressiveHead) -> None:
@@ -216,9 +228,9 @@ def _register() -> None:
     )
     add_method(
         "supcon_nm_label_weight",
-        "SupCon + NMLayer, the same terms for all kinds of labels",
+        "SupCon + NMLayer, given weights of what teaches classes",
         partial(merged, supcon, tanh=True),
-        {**supcon.defaults, **MERGING, "codewords": 1.0, "label_weight": 0.0},
+        {**supcon.defaults, **MERGING, "label_weight": 0.0},
         supcon.space,
     )
     for name, loss in OWN.items():

@@ -27,6 +27,8 @@ class Loss:
         own_space: where tuning looks for options; at most two with the rate of proxies.
         per_class: it keeps something of the width of the embedding for each class. A head
             that is merged is then lifted back to that width.
+        any_width: embeddings may get shorter while it trains, so that such a head is not
+            lifted after all.
         learned: that is a parameter: it has a learning rate of its own, `proxy_lr`.
         miner: (**options) -> miner, if there is one.
         tanh: whether hashing heads end in tanh; not where the loss squashes by itself.
@@ -38,6 +40,7 @@ class Loss:
     options: Mapping[str, Any] = field(default_factory=dict)
     own_space: Mapping[str, Space] = field(default_factory=dict)
     per_class: bool = False
+    any_width: bool = False
     learned: bool = False
     miner: Callable[..., nn.Module] | None = None
     tanh: bool = True

@@ -102,6 +102,7 @@ OWN = {
         {"class_weight": 3.0, "ridge_weight": 1.0, "quantization_weight": 0.1},
         {"class_weight": Choice(0.3, 1.0, 3.0), "ridge_weight": Choice(0.1, 0.3, 1.0)},
         per_class=True,
+        any_width=True,
     ),
     "jmlh": Loss(
         "JMLH",

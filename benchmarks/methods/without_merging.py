@@ -81,7 +81,7 @@ class Pulled(nn.Module):
     Args:
         loss: the loss.
         head: whose outputs they are.
-        weight: of the pull to codewords, for class ids.
+        weight: of the pull to codewords, where `NMLoss` pulls by default.
     """
 
     def __init__(self, loss: nn.Module, head: Told, weight: float) -> None:
@@ -93,9 +93,9 @@ class Pulled(nn.Module):
     def forward(self, outputs: Tensor, labels: Tensor, tuples: None) -> Tensor:
         (head,) = self.told
         told = CLASS_WEIGHT * class_nll(head.scores, labels)
-        if labels.ndim == 2:
-            readable = Readable(self.loss, labels.shape[1])
-            return told + readable(outputs, labels, tuples)
+        classes, bits = head.codewords.shape
+        if labels.ndim == 2 or classes <= bits:
+            return told + Readable(self.loss, classes)(outputs, labels, tuples)
         targets = head.codewords.to(outputs)[labels]
         base: Tensor = self.loss(outputs, labels, tuples)
         return base + self.weight * codeword_nll(outputs, targets, tanh=True) + told
@@ -135,7 +135,7 @@ def pulled(loss: Loss, problem: Problem, codewords: float, **options: float) -> 
     Args:
         loss: of the table, without vectors of its own.
         problem: with the wanted width.
-        codewords: weight of the pull, for items of one class.
+        codewords: see `Pulled`.
         options: of the loss.
 
     Raises:

@@ -31,6 +31,7 @@ class BaseClassHashingLoss(BaseHashingLoss):
     """
 
     takes_distance = False
+    takes_shorter = False  # whether shorter embeddings than embedding_size will do
 
     def __init__(self, num_classes: int, embedding_size: int, **kwargs: Any) -> None:
         if "distance" in kwargs and not self.takes_distance:
@@ -63,10 +64,11 @@ class BaseClassHashingLoss(BaseHashingLoss):
         c_f.labels_required(labels)
         c_f.ref_not_supported(embeddings, labels, ref_emb, ref_labels)
         assert labels is not None
-        if embeddings.shape[1] != self.embedding_size:
+        width, longest = embeddings.shape[1], self.embedding_size
+        if width > longest or (width < longest and not self.takes_shorter):
             raise ValueError(
-                f"embeddings must have embedding_size={self.embedding_size} columns, got "
-                f"{embeddings.shape[1]}"
+                f"embeddings must have embedding_size={longest} columns"
+                f"{' or less' if self.takes_shorter else ''}, got {width}"
             )
         rows = class_rows(labels, self.num_classes).to(embeddings.dtype)
         loss_dict = self.class_losses(embeddings, rows)

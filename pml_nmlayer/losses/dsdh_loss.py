@@ -36,7 +36,8 @@ class DSDHLoss(WeightRegularizerMixin, BaseClassHashingLoss):
 
     Args:
         num_classes: C. Class ids must lie in [0, C).
-        embedding_size: code length K, in bits.
+        embedding_size: code length K, in bits; the longest one with `closed_form`, which
+            takes shorter codes, too, as a head puts out that is merged (without lift).
         class_weight: μ >= 0, no unit.
         ridge_weight: ν >= 0. With it W shrinks by about μ / (μ + ν), for any K and C.
         quantization_weight: λ >= 0, no unit.
@@ -94,7 +95,7 @@ class DSDHLoss(WeightRegularizerMixin, BaseClassHashingLoss):
         check_preset(preset)
         check_takes_similarity(self)
         self.balanced = balanced and preset is None
-        self.closed_form = closed_form
+        self.closed_form = self.takes_shorter = closed_form
         if closed_form:
             of_w = kwargs.keys() & {"weight_init_func", "weight_regularizer"}
             if of_w or min(class_weight, ridge_weight) == 0:

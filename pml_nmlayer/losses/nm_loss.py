@@ -29,11 +29,12 @@ class NMLoss(BaseMetricLossFunction):
               lengths passed so far; each gets the tuples that were mined for the shortest.
 
     For a head with `num_classes`, δ · head.class_nll(...) is added, which teaches its
-    classifier. What else is added depends on the labels. Class ids: from the first merge on
-    γ · head.codeword_nll(...), which pulls items to the codewords of their classes; that
-    decides about short codes of many classes. Multi-hot rows: μ · head.label_residual(...),
-    which makes that each label can be read from the bits; a vote of codewords, which could
-    be pulled to, keeps less of a set of labels. docs/does-it-work.md has both measured.
+    classifier, and one of two terms. μ · head.label_residual(...) makes that labels can be
+    read from the bits by a linear map: for multi-hot rows, of which a vote of codewords
+    would keep less, and for class ids, if there are no more classes than bits in the
+    shortest code, as no linear map tells more. γ · head.codeword_nll(...) pulls items to
+    the codewords of their classes, from the first merge on: for class ids of more classes,
+    and for a head with lift=True. docs/does-it-work.md has both measured.
 
     On several processes, put this wrapper outside of PML's:
     NMLoss(DistributedLossWrapper(loss), head). The head gathers what it observes itself.
@@ -43,14 +44,14 @@ class NMLoss(BaseMetricLossFunction):
             loss(embeddings, labels, ...), such as PML's CrossBatchMemory.
         head: an object with `observe(embeddings, labels)`, such as `ProgressiveHead`. It is
             not registered as a submodule: its parameters and state belong to the model.
-        codeword_weight: γ >= 0, no unit, for labels of any kind; None for 1, 10 for a head
-            with lift=True (whose loss has vectors of its own for the classes, that pull
-            elsewhere), or 0 for one without `num_classes` and for multi-hot rows.
+        codeword_weight: γ >= 0, no unit, for labels of any kind; None for 1 where items
+            are to be pulled, 10 for a head with lift=True (whose loss has vectors of its
+            own for the classes, that pull elsewhere), else 0.
         class_weight: δ >= 0, no unit; None for 1, or 0 for a head without a classifier.
             With 0 the classifier learns through the codes alone. Without gradient or in
             eval mode of this module, δ is 0.
-        label_weight: μ >= 0, no unit, for labels of any kind; None for 3 with multi-hot
-            rows, or 0 with class ids and for a head without `num_classes`.
+        label_weight: μ >= 0, no unit, for labels of any kind; None for 3 where labels are
+            to be read, else 0.
 
     Shapes:   those of the loss.
     Returns:  the value of the loss.
@@ -86,7 +87,6 @@ class NMLoss(BaseMetricLossFunction):
         super().__init__()
         knows_classes = getattr(head, "num_classes", None) is not None
         classifies = getattr(head, "classifier", None) is not None
-        pull = LIFTED_CODEWORD_WEIGHT if getattr(head, "lift", False) else CODEWORD_WEIGHT
         self._of_ids, self._of_rows = (
             Weights(
                 _weight(
@@ -104,7 +104,7 @@ class NMLoss(BaseMetricLossFunction):
                     "that knows classes: ProgressiveHead(..., num_classes=C)",
                 ),
             )
-            for default in (Weights(pull, 0.0), Weights(0.0, LABEL_WEIGHT))
+            for default in _defaults(head)
         )
         class_weight = _weight(
             "class_weight",
@@ -166,7 +166,7 @@ class NMLoss(BaseMetricLossFunction):
         return loss if class_nll is None else loss + self.class_weight * class_nll
 
     def weights_for(self, labels: Tensor | None) -> Weights:
-        """Tell γ and μ, which depend on the kind of labels unless they were given.
+        """Tell γ and μ, which may depend on the kind of labels unless they were given.
 
         Args:
             labels: class ids or multi-hot rows.
@@ -209,6 +209,17 @@ class NMLoss(BaseMetricLossFunction):
         # PML asks for them while it builds its part of this object, before there is a loss.
         names = getattr(getattr(self, "loss", None), "sub_loss_names", None)
         return ["loss"] if names is None else names()
+
+
+def _defaults(head: Any) -> tuple[Weights, Weights]:
+    """Return what class ids and what multi-hot rows get."""
+    read = Weights(0.0, LABEL_WEIGHT)
+    if getattr(head, "lift", False):
+        return Weights(LIFTED_CODEWORD_WEIGHT, 0.0), read
+    classes, lengths = getattr(head, "num_classes", None), getattr(head, "all_bits", ())
+    if classes is not None and lengths and classes <= lengths[-1]:
+        return read, read
+    return Weights(CODEWORD_WEIGHT, 0.0), read
 
 
 def _weight(
