@@ -26,7 +26,8 @@ from benchmarks.specs import make_spec
 from benchmarks.suite_files import load_suite, load_suites
 from benchmarks.suites import Tuned
 from benchmarks.training.seeding import seed_everything
-from pml_nmlayer.codewords import class_nll, codeword_nll
+from pml_nmlayer.codes import binarize
+from pml_nmlayer.codewords import class_nll, codeword_nll, label_residual
 
 PROBLEM = Problem(in_features=8, num_classes=4, bits=6, epochs=3, decay=0.4, batch_size=16)
 FEATURES = torch.randn(40, 8, generator=torch.Generator().manual_seed(0))
@@ -131,11 +132,20 @@ def test_options_of_merging_reach_the_head():
     assert repr(layer.scorer) == repr(scorer_of("drop_one", "importance"))
     assert head.classifier is None
     told = trained("dpsh_nm", longest=12, codewords=2.0, readout=0.3)
-    assert told.loss.weights_for(LABELS).codeword == 2
+    assert told.loss.weights_for(LABELS) == (0, 3)  # four classes can be read from six bits
+    assert trained("csq_nm", longest=12, codewords=2.0).loss.weights_for(LABELS) == (2, 0)
+    given = {"longest": 12, "codewords": 2.0, "label_weight": 0.5}
+    given = trained("supcon_nm_label_weight", **given)
+    assert given.loss.weights_for(LABELS) == (2, 0.5)
+    towards = trained("dpsh_nm", longest=12, scorer="codewords")
+    assert towards.loss.weights_for(LABELS) == (0, 0)
+    assert towards.head.num_classes == 4
+    assert towards.head.classifier is None
     assert told.head.classifier.out_features == 4
     assert told.head.readout_scale(1) == pytest.approx(0.3 * (4 / 6) ** 0.5)
     assert trained("csq_nm").head.lift
     assert not trained("dpsh_nm").head.lift
+    assert not trained("dsdh_nm").head.lift
 
 
 def test_a_merge_may_change_the_learning_rate():
@@ -161,9 +171,15 @@ def test_the_control_without_merging_has_codewords_and_a_classifier():
         u = head.readout.neurons(x) + 0.6 * (4 / 6) ** 0.5 * p @ head.codewords
         torch.testing.assert_close(head(x), u.tanh())
         loss = method.loss(head(x), LABELS, None)
+        told = class_nll(p.log(), LABELS)
+        base = method.loss.loss(u.tanh(), LABELS)
+        torch.testing.assert_close(
+            loss, base + told + 3 * label_residual(binarize(u), LABELS, 4, 0.3)
+        )
+        head.codewords = torch.cat([head.codewords, -head.codewords])  # of eight classes
+        loss = method.loss(head(x), LABELS, None)
         pull = codeword_nll(u.tanh(), head.codewords[LABELS], tanh=True)
-        expected = method.loss.loss(u.tanh(), LABELS) + pull + class_nll(p.log(), LABELS)
-    torch.testing.assert_close(loss, expected)
+        torch.testing.assert_close(loss, base + told + pull)
     merged = trained("supcon_nm", longest=12, codewords=1.0)
     assert method.head_parameters()[1] == merged.head_parameters()[1]
 

@@ -20,9 +20,10 @@ from tests.digits import digits
 LABELS = torch.arange(32) % 4
 
 
-def merged_head(**options):
+def merged_head(num_classes=4, **options):
+    """Of 6 bits; with 8 classes, NMLoss pulls to codewords instead of reading labels."""
     torch.manual_seed(0)
-    head = ProgressiveHead(6, bits=(12, 6), num_classes=4, **options)
+    head = ProgressiveHead(6, bits=(12, 6), num_classes=num_classes, **options)
     head.observe(head(torch.randn(32, 6)), LABELS)
     head.merge_next()
     head.forget_passes()
@@ -77,7 +78,7 @@ def test_the_distance_is_the_cross_entropy_of_bits(activation, lift):
 @pytest.mark.parametrize("weights", [(None, None), (3, 2), (3, 0), (0, 2), (0, 0)])
 @pytest.mark.parametrize("lift", [False, True])
 def test_the_loss_pulls_and_teaches_by_its_weights(weights, lift):
-    head, x = merged_head(lift=lift), torch.randn(32, 6)
+    head, x = merged_head(num_classes=8, lift=lift), torch.randn(32, 6)
     base, h = losses.SupConLoss(), head(x)
     defaults = 10 if lift else 1, 1
     pull, teach = (
@@ -231,8 +232,8 @@ def test_without_a_readout_it_is_a_head_that_finds_codewords():
     assert torch.equal(head.fold()(x), plain.fold()(x))
     assert head.class_nll(head(x), LABELS) is None
     base, h = losses.SupConLoss(), head(x)
-    expected = base(h, LABELS) + head.codeword_nll(h, LABELS)
-    assert torch.equal(NMLoss(base, head)(h, LABELS), expected)
+    expected = base(h, LABELS) + 3 * head.label_residual(h, LABELS)
+    torch.testing.assert_close(NMLoss(base, head)(h, LABELS), expected)
 
 
 def test_a_pass_is_known_by_its_outputs_and_then_forgotten():
@@ -289,21 +290,26 @@ def test_multi_hot_labels_and_items_without_classes():
     assert head.class_nll(head(x), torch.zeros_like(rows)) == 0
 
 
+@pytest.mark.parametrize("classes", [4, 6, 7])
 @pytest.mark.parametrize("kind", ["ids", "rows"])
 @pytest.mark.parametrize("lift", [False, True])
 @pytest.mark.parametrize(
-    "given", [(), (2.0, None), (None, 0.5), (2.0, 0.5), (0, 0)], ids=str
+    "given", [(None, None), (2.0, None), (None, 0.5), (2.0, 0.5), (0, 0)], ids=str
 )
-def test_what_is_added_depends_on_the_kind_of_labels_unless_given(kind, lift, given):
-    head, x = merged_head(lift=lift), torch.randn(32, 6)
-    labels = LABELS if kind == "ids" else F.one_hot(LABELS, 4) | F.one_hot(LABELS // 2, 4)
-    defaults = (10 if lift else 1, 0) if kind == "ids" else (0, 3)
+def test_what_is_added_depends_on_the_classes_unless_given(classes, kind, lift, given):
+    head, x = merged_head(num_classes=classes, lift=lift), torch.randn(32, 6)
+    labels, defaults = LABELS, (0, 3)
+    if kind == "rows":
+        labels = F.one_hot(LABELS, classes) | F.one_hot(LABELS // 2, classes)
+    elif lift:
+        defaults = (10, 0)
+    elif classes > 6:  # bits
+        defaults = (1, 0)
     pull, read = (
         default if weight is None else weight
-        for weight, default in zip(given or (None, None), defaults, strict=True)
+        for weight, default in zip(given, defaults, strict=True)
     )
-    pull_given, read_given = given or (None, None)
-    loss = NMLoss(DPSHLoss(), head, pull_given, class_weight=0, label_weight=read_given)
+    loss = NMLoss(DPSHLoss(), head, given[0], class_weight=0, label_weight=given[1])
     assert loss.weights_for(labels) == (pull, read)
     h = head(x)
     expected = DPSHLoss()(h, labels) + pull * head.codeword_nll(h, labels)

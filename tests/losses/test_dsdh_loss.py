@@ -157,6 +157,13 @@ def test_closed_form_equals_loop_and_needs_no_optimizer(labels, bits, dtype):
     torch.testing.assert_close(found, u.grad, rtol=1e-3, atol=1e-5)
 
 
+def test_closed_form_takes_shorter_codes():
+    u, loss = torch.randn(6, 5), DSDHLoss(4, 12, closed_form=True)
+    assert loss(u, LABELS) == DSDHLoss(4, 5, closed_form=True)(u, LABELS)
+    with pytest.raises(ValueError, match="embedding_size=12 columns or less, got 13"):
+        loss(torch.randn(6, 13), LABELS)
+
+
 def test_one_item_has_no_pair_term():
     u = torch.randn(1, 8, requires_grad=True)
     loss = DSDHLoss(4, 8, class_weight=0, ridge_weight=0, quantization_weight=0)
