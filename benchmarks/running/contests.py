@@ -174,15 +174,14 @@ def _head_step(spec: Spec, head: nn.Module, loss: nn.Module) -> Callable[[], Non
     return step
 
 
-def active_step(spec: Spec, scorer: str, codewords: bool = False) -> Contest:
+def active_step(spec: Spec, scorer: str, num_classes: int | None = None) -> Contest:
     """Time a step while all neurons are active, against one without NMLayer.
 
     Args:
         spec: of the kernel.
         scorer: by name.
-        codewords: whether means of classes are kept and a classifier learns, too.
+        num_classes: of whose codes means are kept, and that a classifier learns, too.
     """
-    num_classes = spec["classes"] if codewords else None
     head = ProgressiveHead(STEP_WIDTH, STEP_BITS, scorer=scorer, num_classes=num_classes)
     peer = nn.Sequential(nn.Linear(STEP_WIDTH, STEP_BITS[0]), nn.Tanh())
     ours = _head_step(spec, head, NMLoss(DPSHLoss(), head))
@@ -203,16 +202,15 @@ for _scorer in ("correlation", "drop_one", "complementary", "merge_cost"):
     )
 
 
-KERNELS.add(
-    "step/active_codewords", lambda spec: active_step(spec, "correlation", codewords=True)
-)
+def merged_step(spec: Spec, num_classes: int) -> Contest:
+    """Time a step of a merged head that knows classes, against 12 neurons.
 
-
-@kernel("step/merged_codewords")
-def merged_step(spec: Spec) -> Contest:
-    """Time a step of a merged head with codewords and a classifier, against 12 neurons."""
+    Args:
+        spec: of the kernel.
+        num_classes: pulled to codewords if more than 12, else read from the bits.
+    """
     bits = STEP_BITS[0], STEP_BITS[-1]
-    head = ProgressiveHead(STEP_WIDTH, bits, num_classes=spec["classes"])
+    head = ProgressiveHead(STEP_WIDTH, bits, num_classes=num_classes)
     labels = torch.arange(spec["batch_size"]) % spec["classes"]
     head.observe(head(torch.randn(spec["batch_size"], STEP_WIDTH)), labels)
     head.merge_next()
@@ -220,6 +218,19 @@ def merged_step(spec: Spec) -> Contest:
     ours = _head_step(spec, head, NMLoss(DPSHLoss(), head))
     plain = _head_step(spec, peer, DPSHLoss())
     return Contest(ours, plain, f"same step, nn.Linear of {bits[-1]}")
+
+
+for _name, _classes in (("codewords", 2 * STEP_BITS[-1]), ("labels", STEP_BITS[-1])):
+    KERNELS.add(
+        f"step/active_{_name}",
+        lambda spec, count=_classes: active_step(  # type: ignore[misc]
+            spec, "correlation", count
+        ),
+    )
+    KERNELS.add(
+        f"step/merged_{_name}",
+        lambda spec, count=_classes: merged_step(spec, count),  # type: ignore[misc]
+    )
 
 
 def folded_head(
