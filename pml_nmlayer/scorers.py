@@ -249,9 +249,9 @@ class Codewords(Scorer):
               are all that is needed.
     Source:   this package.  Differs: not in Fu et al.
 
-    Of all scorers, the code is best right after the merge, and so is one of a head that is
-    merged after its training; docs/does-it-work.md has it measured. Needs a layer with
-    `num_classes`. No weighting: what is solved for is a weight.
+    Right after the merge, the code is better than that of any other scorer, on average over
+    losses and data sets; training on makes up for the difference (docs/does-it-work.md).
+    Needs a layer with `num_classes`. No weighting: what is solved for is a weight.
     """
 
     needs_codewords = True
