@@ -22,16 +22,16 @@ def test_every_figure_is_in_a_table_of_results():
 def test_every_figure_of_does_it_work_is_stored():
     tables = "".join(
         (DOCS / "results" / suite / "table.md").read_text()
-        for suite in ("features", "losses", "ablation", "speed", "unseen")
+        for suite in ("features", "losses", "fashion", "ablation", "speed", "unseen")
     )
     figures = FIGURE.findall((DOCS / "does-it-work.md").read_text())
-    assert len(figures) == 380
+    assert len(figures) == 513
     assert set(figures) <= set(FIGURE.findall(tables))
 
 
 def test_tables_are_those_of_the_summaries():
     for folder in (DOCS / "results").iterdir():
-        suite = {"losses": "features"}.get(folder.name, folder.name)  # a part of it
+        suite = {"losses": "features", "fashion": "features"}.get(folder.name, folder.name)
         summary = json.loads((folder / "summary.json").read_text())
         assert f"--suite {suite}" in json.dumps(summary)
         assert f"--suite {suite}" in (folder / "table.md").read_text()
