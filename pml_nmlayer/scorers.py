@@ -249,8 +249,9 @@ class Codewords(Scorer):
               are all that is needed.
     Source:   this package.  Differs: not in Fu et al.
 
-    Right after the merge, the code is better than that of any other scorer, on average over
-    losses and data sets; training on makes up for the difference (docs/does-it-work.md).
+    Right after the merge, the code is better than random, pruned or by correlation, on
+    average over losses and data sets; training on makes up for the difference
+    (docs/does-it-work.md).
     Needs a layer with `num_classes`. No weighting: what is solved for is a weight.
     """
 

@@ -11,6 +11,7 @@ from pml_nmlayer.layers import ProgressiveHead
 from pml_nmlayer.layers.nm_layer import MemberGradient
 from pml_nmlayer.layers.progressive_head import READOUT, Activation, Longer, MergeAt
 from pml_nmlayer.losses import NMLoss
+from pml_nmlayer.losses.nm_loss import CODEWORD_WEIGHT, LIFTED_CODEWORD_WEIGHT
 
 from ..interface import Method, Problem, add_method
 from .hash_learner import HashLearner
@@ -84,9 +85,9 @@ def merged(
         weighting: of the scorer; None for its own default.
         longest: see `chain`.
         merges: None for one at every halving, 1 for a single one at the end of the chain.
-        codewords: weight of the pull to learned codewords where `NMLoss` pulls by default,
-            and where it reads labels instead, anything that is not 0; 0 for none of both,
-            and no classifier.
+        codewords: weight of the pull to learned codewords; 0 for no pull, no labels that
+            are read from bits, and no classifier. Where `NMLoss` reads labels by default,
+            this has to be what it would pull by otherwise: 1, or 10 with a lifted head.
         readout: what the classifier adds to codes, see `ProgressiveHead`; 0 for none, as
             without codewords.
         max_group: see `ProgressiveHead`, as of `merge` and `gradient`.
@@ -97,8 +98,8 @@ def merged(
             encoded with at the end, see `HashLearner`.
         trace: see `HashLearner`.
         stage_lr: every merge multiplies all learning rates by it.
-        label_weight: of `NMLoss`, which then pulls by `codewords`, too, whatever the labels
-            and if 0; None for what `NMLoss` does by default.
+        label_weight: of `NMLoss`, which then pulls by `codewords` whatever the labels, and
+            has a classifier; None for what `NMLoss` does by default.
         options: of the loss.
     """
     taught = codewords > 0 or label_weight is not None
@@ -154,8 +155,15 @@ def _told(
         return NMLoss(loss, head, codewords, label_weight=label_weight or 0.0)
     default = NMLoss(loss, head)
     some = torch.zeros((0, problem.num_classes) if problem.multi_label else 0)
-    pulls = default.weights_for(some).codeword > 0
-    return NMLoss(loss, head, codewords) if pulls else default
+    if default.weights_for(some).codeword > 0:
+        return NMLoss(loss, head, codewords)
+    expected = LIFTED_CODEWORD_WEIGHT if head.lift else CODEWORD_WEIGHT
+    if codewords != expected:
+        raise ValueError(
+            "labels are read from the bits here, and nothing is pulled: codewords must be "
+            f"{expected}, got {codewords}; a method with label_weight takes any"
+        )
+    return default
 
 
 def merge_at_once(head: ProgressiveHead) -> None:

@@ -70,9 +70,12 @@ class Readable(nn.Module):
 
     def forward(self, outputs: Tensor, labels: Tensor, tuples: None) -> Tensor:
         base: Tensor = self.loss(outputs, labels, tuples)
-        codes = sign_ste(outputs)
-        residual = label_residual(codes, labels, self.num_classes, LABEL_RIDGE)
-        return base + LABEL_WEIGHT * residual
+        return base + _reading(outputs, labels, self.num_classes)
+
+
+def _reading(outputs: Tensor, labels: Tensor, num_classes: int) -> Tensor:
+    residual = label_residual(sign_ste(outputs), labels, num_classes, LABEL_RIDGE)
+    return LABEL_WEIGHT * residual
 
 
 class Pulled(nn.Module):
@@ -93,11 +96,11 @@ class Pulled(nn.Module):
     def forward(self, outputs: Tensor, labels: Tensor, tuples: None) -> Tensor:
         (head,) = self.told
         told = CLASS_WEIGHT * class_nll(head.scores, labels)
+        base: Tensor = self.loss(outputs, labels, tuples)
         classes, bits = head.codewords.shape
         if labels.ndim == 2 or classes <= bits:
-            return told + Readable(self.loss, classes)(outputs, labels, tuples)
+            return told + (base + _reading(outputs, labels, classes))
         targets = head.codewords.to(outputs)[labels]
-        base: Tensor = self.loss(outputs, labels, tuples)
         return base + self.weight * codeword_nll(outputs, targets, tanh=True) + told
 
 
@@ -140,7 +143,14 @@ def pulled(loss: Loss, problem: Problem, codewords: float, **options: float) -> 
 
     Raises:
         Unsuited: images, which have no features to find codewords in.
+        ValueError: another weight than the default where nothing is pulled.
     """
+    reads = problem.multi_label or problem.num_classes <= problem.bits
+    if reads and codewords != CODEWORD_WEIGHT:
+        raise ValueError(
+            "labels are read from the bits here, and nothing is pulled: leave "
+            f"codewords={codewords} out"
+        )
     if problem.trunk is not None:
         raise Unsuited("codewords are found in features, not in images")
     own = parts(loss, problem, problem.bits, options)

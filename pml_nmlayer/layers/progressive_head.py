@@ -21,7 +21,7 @@ Activation = Literal["tanh"] | None
 MergeAt = Literal["linear", "tanh"]
 Longer = Literal["snapshot", "joint", "drop"]
 READOUT = 0.6  # docs/does-it-work.md
-LABEL_RIDGE = 0.3  # of the same order as what bits explain of a label
+LABEL_RIDGE = 0.3  # docs/does-it-work.md
 MOST_PASSES = 2  # whose class scores wait for a loss: PML's two streams have two
 
 

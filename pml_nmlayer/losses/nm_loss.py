@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 CODEWORD_WEIGHT = CLASS_WEIGHT = 1.0  # docs/does-it-work.md
 LIFTED_CODEWORD_WEIGHT = 10.0  # against class vectors of the loss, which pull elsewhere
-LABEL_WEIGHT = 3.0
+LABEL_WEIGHT = 3.0  # docs/does-it-work.md
 
 
 class Weights(NamedTuple):

@@ -131,9 +131,13 @@ def test_options_of_merging_reach_the_head():
     assert layer.gradient == "full"
     assert repr(layer.scorer) == repr(scorer_of("drop_one", "importance"))
     assert head.classifier is None
-    told = trained("dpsh_nm", longest=12, codewords=2.0, readout=0.3)
+    told = trained("dpsh_nm", longest=12, codewords=1.0, readout=0.3)
     assert told.loss.weights_for(LABELS) == (0, 3)  # four classes can be read from six bits
     assert trained("csq_nm", longest=12, codewords=2.0).loss.weights_for(LABELS) == (2, 0)
+    with pytest.raises(ValueError, match=r"codewords must be 1\.0, got 2\.0"):
+        trained("dpsh_nm", longest=12, codewords=2.0)
+    with pytest.raises(ValueError, match=r"nothing is pulled: leave codewords=2\.0 out"):
+        trained("supcon_codewords", codewords=2.0)
     given = {"longest": 12, "codewords": 2.0, "label_weight": 0.5}
     given = trained("supcon_nm_label_weight", **given)
     assert given.loss.weights_for(LABELS) == (2, 0.5)
