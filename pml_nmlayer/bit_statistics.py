@@ -95,7 +95,8 @@ def bit_statistics(
 def drop_one_likelihood(codes: Tensor, labels: Tensor, bits: int | None = None) -> Tensor:
     r"""How much worse pairs are told apart when a bit is left out, over a whole set.
 
-    Formula:  mean over blocks, weighted by their items, of `drop_one_importance`.
+    Formula:  mean over blocks, weighted by their items, of `drop_one_importance` with its
+              threshold.
               Blocks are drawn at random (always the same way), about 1,024 items each, so
               that neither sorting nor cycling through the classes does harm.
 
@@ -119,7 +120,8 @@ def drop_one_likelihood(codes: Tensor, labels: Tensor, bits: int | None = None) 
     blocks = max(round(len(codes) / _BLOCK), 1)
     for m in range(blocks):
         rows = order[m::blocks].to(codes.device)
-        importance, items = drop_one_importance(_floats(codes[rows], bits), labels[rows])
+        block = _floats(codes[rows], bits)
+        importance, items = drop_one_importance(block, labels[rows], threshold=True)
         total += importance * items
         weight += items
     return total / weight.clamp(min=1)

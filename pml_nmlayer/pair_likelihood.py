@@ -34,22 +34,28 @@ def _pairs(codes: Tensor, labels: Tensor) -> _Pairs:
     return _Pairs((0.5 * codes) @ codes.T, weight, towards, usable)
 
 
-def _table(bits: int, device: torch.device) -> tuple[Tensor, Tensor]:
+def _table(bits: int, device: torch.device, taus: Tensor | None) -> tuple[Tensor, Tensor]:
     """Of x = -K/2 .. K/2, the bend ½ (l(x - ½) + l(x + ½)) - l(x) and the fall
-    l(x - ½) - l(x + ½) of l(x) = softplus(-x).
+    l(x - ½) - l(x + ½) of l(x) = softplus(-x); with taus of x - τ, one τ after the other.
     """
     x = torch.arange(bits + 1, dtype=torch.float64, device=device) - 0.5 * bits
+    if taus is not None:
+        x = (x - taus[:, None]).flatten()
     less, more = F.softplus(0.5 - x), F.softplus(-0.5 - x)
     bend = 0.5 * (less + more) - F.softplus(-x)
     return bend.float(), (less - more).float()
 
 
-def drop_one_importance(codes: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+def drop_one_importance(
+    codes: Tensor, labels: Tensor, threshold: bool = False
+) -> tuple[Tensor, Tensor]:
     r"""How much the class-balanced pair likelihood suffers when a bit is left out.
 
-    Formula:  L(θ) = ½ mean over similar pairs of softplus(-θ)
-                   + ½ mean over dissimilar pairs of softplus(θ),  θ_ij = ½⟨b_i, b_j⟩;
-              v_k = L(θ - ½ b_k b_kᵀ) - L(θ).
+    Formula:  L(θ) = ½ mean over similar pairs of softplus(τ - θ)
+                   + ½ mean over dissimilar pairs of softplus(θ - τ),  θ_ij = ½⟨b_i, b_j⟩;
+              v_k = L(θ - ½ b_k b_kᵀ) - L(θ), with the same τ.
+              τ = 0; with `threshold` the middle between the mean θ of similar and that of
+              dissimilar pairs.
               As b_ik b_jk is -1 or +1, a pair's loss has two possible values only, so with
               W = w (l(θ - ½) - l(θ + ½)):  v_k = ½ sum w (l(θ - ½) + l(θ + ½)) - L(θ)
               + ½ b_kᵀ W b_k, which costs one (B, B) x (B, K) product for all bits.
@@ -57,6 +63,11 @@ def drop_one_importance(codes: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     Args:
         codes: -1 and +1.
         labels: class ids or multi-hot rows.
+        threshold: judge pairs by the side of τ on which they are. Where most dissimilar
+            pairs have θ > 0, as with more classes than bits, each bit is one too many for
+            τ = 0, and no v is above 0: to tell how even bits are, a threshold is needed. To
+            rank the bits of a long code, τ = 0 serves better: codes that are merged or
+            pruned by it retrieve better right after the merge.
 
     Shapes:   codes (B, K), labels (B,) or (B, C) -> importance (K,), items ().
     Returns:  (v, B), v in nats a pair, larger for a bit that is missed more; it may be
@@ -70,8 +81,13 @@ def drop_one_importance(codes: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     with torch.autocast(codes.device.type, enabled=False):
         pairs = _pairs(codes, labels)
         # θ has K + 1 values, so the logarithms are taken of these and not of all pairs
-        bend, fall = _table(codes.shape[1], codes.device)
         place = (pairs.theta * pairs.towards + 0.5 * codes.shape[1]).flatten().int()
+        taus = None
+        if threshold:
+            tau = (pairs.weight.double() * pairs.theta).sum()  # weights of each kind: ½
+            taus = torch.stack([tau, -tau])  # of similar pairs, of dissimilar ones
+            place = place + (codes.shape[1] + 1) * (pairs.towards < 0).flatten()
+        bend, fall = _table(codes.shape[1], codes.device, taus)
         constant = pairs.weight.flatten() @ bend.index_select(0, place)
         w = pairs.weight * pairs.towards * fall.index_select(0, place).view_as(pairs.theta)
         v = constant + 0.5 * (codes * (w @ codes)).sum(0)

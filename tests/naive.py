@@ -118,7 +118,7 @@ def correlation(codes, i, j):
     return covariance / math.sqrt(variance_i * variance_j)
 
 
-def balanced_likelihood(codes, y, left_out=None):
+def balanced_likelihood(codes, y, left_out=None, tau=0.0):
     """Class-balanced pair likelihood without one bit; None without both kinds of pairs."""
     pos, neg = [], []
     for i in range(len(codes)):
@@ -128,19 +128,32 @@ def balanced_likelihood(codes, y, left_out=None):
             kept = [k for k in range(len(codes[0])) if k != left_out]
             theta = 0.5 * sum(codes[i][k] * codes[j][k] for k in kept)
             if similar(y[i], y[j]):
-                pos.append(softplus(-theta))
+                pos.append(softplus(tau - theta))
             else:
-                neg.append(softplus(theta))
+                neg.append(softplus(theta - tau))
     if not pos or not neg:
         return None
     return 0.5 * sum(pos) / len(pos) + 0.5 * sum(neg) / len(neg)
 
 
-def drop_one_importance(codes, y):
+def middle_theta(codes, y):
+    """Middle between the mean θ of similar and that of dissimilar pairs."""
+    pos, neg = [], []
+    for i, a in enumerate(codes):
+        for j, b in enumerate(codes):
+            if i != j:
+                theta = 0.5 * sum(p * q for p, q in zip(a, b, strict=True))
+                (pos if similar(y[i], y[j]) else neg).append(theta)
+    return 0.5 * (sum(pos) / len(pos) + sum(neg) / len(neg))
+
+
+def drop_one_importance(codes, y, threshold=False):
     whole = balanced_likelihood(codes, y)
     if whole is None:
         return None
-    return [balanced_likelihood(codes, y, k) - whole for k in range(len(codes[0]))]
+    tau = middle_theta(codes, y) if threshold else 0.0
+    whole = balanced_likelihood(codes, y, tau=tau)
+    return [balanced_likelihood(codes, y, k, tau) - whole for k in range(len(codes[0]))]
 
 
 def balanced_likelihood_of_thetas(theta, y):
@@ -741,7 +754,7 @@ def bit_statistics_likelihood(codes, y, order, count):
         pairs = [(i, j) for i in rows for j in rows if i != j]
         if len({similar(y[i], y[j]) for i, j in pairs}) < 2:
             continue
-        mine = drop_one_importance([codes[i] for i in rows], [y[i] for i in rows])
+        mine = drop_one_importance([codes[i] for i in rows], [y[i] for i in rows], True)
         total = [t + len(rows) * v for t, v in zip(total, mine, strict=True)]
         weight += len(rows)
     return [t / max(weight, 1) for t in total]

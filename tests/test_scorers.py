@@ -3,6 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.functional import one_hot
 
 from pml_nmlayer.codes import raw_sign
 from pml_nmlayer.layers import NMLayer
@@ -30,14 +31,17 @@ def observed(scorer, codes, labels):
     return graph
 
 
-@pytest.mark.parametrize("measure", [drop_one_importance, merge_cost])
+@pytest.mark.parametrize(
+    ("measure", "options"),
+    [(drop_one_importance, []), (drop_one_importance, [True]), (merge_cost, [])],
+)
 @pytest.mark.parametrize("kind", ["class ids", "multi-hot"])
 @given(seed=st.integers(0, 999))
-def test_closed_forms_equal_loops(measure, kind, seed):
+def test_closed_forms_equal_loops(measure, options, kind, seed):
     codes, labels = random_codes(7, 5, seed), random_labels(7, kind, seed)
-    found, items = measure(codes, labels)
+    found, items = measure(codes, labels, *options)
     loop = getattr(naive, measure.__name__)
-    expected = loop(codes.tolist(), labels.tolist())
+    expected = loop(codes.tolist(), labels.tolist(), *options)
     if expected is None:
         assert items == 0
         assert not found.any()
@@ -124,6 +128,20 @@ def test_the_informative_bit_is_the_important_one():
     v, _ = drop_one_importance(codes, labels)
     assert v.argmax() == 3
     assert v[3] > 0
+
+
+def test_with_many_classes_only_a_threshold_shows_what_bits_are_worth():
+    labels = torch.arange(240) % 30
+    # Each class differs in two bits from what all have in common, so all pairs have θ > 0.
+    pairs = torch.combinations(torch.arange(12))[:30]
+    codes = (1 - 2.0 * one_hot(pairs, 12).sum(1))[labels]
+    plain, _ = drop_one_importance(codes, labels)
+    assert (plain < 0).all()
+    v, items = drop_one_importance(codes, labels, threshold=True)
+    assert items == 240
+    assert (v > 0).all()
+    labels = labels[:1].expand(240)  # one class: nothing to tell
+    assert not drop_one_importance(codes, labels, threshold=True)[0].any()
 
 
 @pytest.mark.parametrize("name", SCORERS)

@@ -76,10 +76,13 @@ class HashLearner(Learner):
             return folded.as_plain_modules()
 
     def _importance(self, head: nn.Module) -> Tensor:
-        features, labels = self.sample
+        features, _ = self.sample
         with evaluating(self.trunk, head):
             codes = outputs_of(nn.Sequential(self.trunk, head), features, self.problem)
-        return drop_one_importance(binarize(codes), labels)[0]
+        return self._importance_of(binarize(codes))
+
+    def _importance_of(self, codes: Tensor) -> Tensor:
+        return drop_one_importance(codes, self.sample[1], threshold=True)[0]
 
     def encode(self, features: Tensor | Pictures) -> dict[str, Tensor]:
         """Encode with the head as it is served, and as it was around the merges."""
@@ -106,13 +109,12 @@ class HashLearner(Learner):
 
         Of merge m: `correlation_m` (K, K), `groups_m` and `weights_m` (K,), and
         `importance_m` (K,) if the scorer measures it. On at most MOST_ITEMS training items:
-        the drop-one importance of the bits right before the first merge,
+        the drop-one importance (with a threshold) of the bits right before the first merge,
         `importance_start`, and of the final code, `importance_end`, whose mean absolute
         correlation between two bits is `mean_abs_correlation`.
         """
-        features, labels = self.sample
-        codes = super().encode(features)["code"]
-        found = {**self.kept, "importance_end": drop_one_importance(codes, labels)[0]}
+        codes = super().encode(self.sample[0])["code"]
+        found = {**self.kept, "importance_end": self._importance_of(codes)}
         found["mean_abs_correlation"] = mean_abs_correlation(codes)
         return {name: values.numpy() for name, values in found.items()}
 

@@ -11,7 +11,6 @@ from pml_nmlayer.layers import ProgressiveHead
 from pml_nmlayer.layers.nm_layer import MemberGradient
 from pml_nmlayer.layers.progressive_head import READOUT, Activation, Longer, MergeAt
 from pml_nmlayer.losses import NMLoss
-from pml_nmlayer.losses.nm_loss import CODEWORD_WEIGHT, LIFTED_CODEWORD_WEIGHT
 
 from ..interface import Method, Problem, add_method
 from .hash_learner import HashLearner
@@ -29,7 +28,9 @@ MERGING: dict[str, Any] = {
     "weighting": None,
     "longest": LONGEST,
     "merges": None,
-    "codewords": 0.0,
+    "classes": False,
+    "codeword_weight": None,
+    "label_weight": None,
     "readout": READOUT,
     "max_group": None,
     "merge": "linear",
@@ -63,7 +64,9 @@ def merged(
     weighting: str | None,
     longest: int,
     merges: int | None,
-    codewords: float,
+    classes: bool,
+    codeword_weight: float | None,
+    label_weight: float | None,
     readout: float,
     max_group: int | None,
     merge: MergeAt,
@@ -72,7 +75,6 @@ def merged(
     longer: Longer,
     trace: bool,
     stage_lr: float = 1.0,
-    label_weight: float | None = None,
     **options: Any,
 ) -> Method:
     """Train a head that is halved until it has the wanted width.
@@ -85,11 +87,12 @@ def merged(
         weighting: of the scorer; None for its own default.
         longest: see `chain`.
         merges: None for one at every halving, 1 for a single one at the end of the chain.
-        codewords: weight of the pull to learned codewords; 0 for no pull, no labels that
-            are read from bits, and no classifier. Where `NMLoss` reads labels by default,
-            this has to be what it would pull by otherwise: 1, or 10 with a lifted head.
-        readout: what the classifier adds to codes, see `ProgressiveHead`; 0 for none, as
-            without codewords.
+        classes: whether the head is told how many classes there are, and `NMLoss` teaches
+            them; else neither codewords nor a classifier add anything.
+        codeword_weight: of `NMLoss`; None for its default. As of what follows, not
+            without classes.
+        label_weight: of `NMLoss`; None for its default.
+        readout: what the classifier adds to codes, see `ProgressiveHead`; 0 for none.
         max_group: see `ProgressiveHead`, as of `merge` and `gradient`.
         merge: before or after the activation.
         gradient: of the members of a group.
@@ -98,27 +101,27 @@ def merged(
             encoded with at the end, see `HashLearner`.
         trace: see `HashLearner`.
         stage_lr: every merge multiplies all learning rates by it.
-        label_weight: of `NMLoss`, which then pulls by `codewords` whatever the labels, and
-            has a classifier; None for what `NMLoss` does by default.
         options: of the loss.
     """
-    taught = codewords > 0 or label_weight is not None
-    if scorer == STATIC and (max_group is not None or trace or taught or stage_lr != 1):
+    if scorer == STATIC and (max_group is not None or trace or classes or stage_lr != 1):
         raise ValueError(
             "scorer static has groups of its own from the start, no merge to trace and no "
             f"code to find codewords in: leave max_group={max_group}, trace={trace}, "
-            f"codewords={codewords}, label_weight={label_weight} and "
-            f"stage_lr={stage_lr} out"
+            f"classes={classes} and stage_lr={stage_lr} out"
+        )
+    if not classes and (codeword_weight, label_weight, readout) != (None, None, READOUT):
+        raise ValueError(
+            "without classes nothing is taught: leave codeword_weight="
+            f"{codeword_weight}, label_weight={label_weight} and readout={readout} out"
         )
     if not stage_lr > 0:
         raise ValueError(f"stage_lr must be > 0, got {stage_lr}")
     if merges not in (None, 1):
         raise ValueError(f"merges must be None (every halving) or 1, got {merges}")
-    knows_classes = taught or scorer == "codewords"
-    lift = loss.per_class and not loss.any_width
+    has_centres = loss.centres and classes  # of short codes, too
     bits = chain(problem.bits, longest)
     bits = bits if merges is None else (bits[0], bits[-1])
-    own = parts(loss, problem, bits[0], options)
+    finds_codewords = classes or scorer == "codewords"
     head = ProgressiveHead(
         problem.width,
         bits=bits,
@@ -128,11 +131,14 @@ def merged(
         max_group=max_group,
         gradient=gradient,
         longer=longer,
-        lift=lift,
-        num_classes=problem.num_classes if knows_classes else None,
-        readout=None if not knows_classes else readout if taught else 0.0,
+        lift=loss.per_class and not loss.any_width and not has_centres,
+        num_classes=problem.num_classes if finds_codewords else None,
+        readout=(readout if classes else 0.0) if finds_codewords else None,
     )
-    own["loss"] = _told(own["loss"], head, problem, codewords, label_weight)
+    more = {"head": head} if has_centres else {}
+    own = parts(loss, problem, bits[0], options, **more)
+    weights = (codeword_weight, None, label_weight) if classes else (0.0, None, 0.0)
+    own["loss"] = NMLoss(own["loss"], head, *weights)
     if scorer == STATIC:
         merge_at_once(head)
         return HashLearner(problem, head, **own)
@@ -142,28 +148,6 @@ def merged(
     learner.after_epoch = merging.step
     learner.lr_factor = lambda: stage_lr**head.stage
     return learner
-
-
-def _told(
-    loss: nn.Module,
-    head: ProgressiveHead,
-    problem: Problem,
-    codewords: float,
-    label_weight: float | None,
-) -> NMLoss:
-    if label_weight is not None or not codewords:
-        return NMLoss(loss, head, codewords, label_weight=label_weight or 0.0)
-    default = NMLoss(loss, head)
-    some = torch.zeros((0, problem.num_classes) if problem.multi_label else 0)
-    if default.weights_for(some).codeword > 0:
-        return NMLoss(loss, head, codewords)
-    expected = LIFTED_CODEWORD_WEIGHT if head.lift else CODEWORD_WEIGHT
-    if codewords != expected:
-        raise ValueError(
-            "labels are read from the bits here, and nothing is pulled: codewords must be "
-            f"{expected}, got {codewords}; a method with label_weight takes any"
-        )
-    return default
 
 
 def merge_at_once(head: ProgressiveHead) -> None:
@@ -232,13 +216,6 @@ def _register() -> None:
         "SupCon + NMLayer, a learning rate for each stage",
         partial(merged, supcon, tanh=True),
         {**supcon.defaults, **MERGING, "stage_lr": 1.0},
-        supcon.space,
-    )
-    add_method(
-        "supcon_nm_label_weight",
-        "SupCon + NMLayer, given weights of what teaches classes",
-        partial(merged, supcon, tanh=True),
-        {**supcon.defaults, **MERGING, "label_weight": 0.0},
         supcon.space,
     )
     for name, loss in OWN.items():

@@ -29,6 +29,8 @@ class Loss:
             that is merged is then lifted back to that width.
         any_width: embeddings may get shorter while it trains, so that such a head is not
             lifted after all.
+        centres: what it keeps are binary centres, for which a merged head finds others;
+            a head that does is not lifted either.
         learned: that is a parameter: it has a learning rate of its own, `proxy_lr`.
         miner: (**options) -> miner, if there is one.
         tanh: whether hashing heads end in tanh; not where the loss squashes by itself.
@@ -41,6 +43,7 @@ class Loss:
     own_space: Mapping[str, Space] = field(default_factory=dict)
     per_class: bool = False
     any_width: bool = False
+    centres: bool = False
     learned: bool = False
     miner: Callable[..., nn.Module] | None = None
     tanh: bool = True
@@ -69,7 +72,7 @@ def parts(
         problem: gives the classes, and whether an item may have several.
         width: of the embeddings.
         options: see `Loss.defaults`.
-        more: PML's `embedding_regularizer` and the like.
+        more: PML's `embedding_regularizer`, the `head` of centres, and the like.
 
     Raises:
         Unsuited: the items have several labels, and the loss needs one.

@@ -72,6 +72,7 @@ OWN = {
         {"quantization_weight": 0.05},
         {"quantization_weight": Choice(0.0, 0.01, 0.05, 0.2)},
         per_class=True,
+        centres=True,
         tanh=False,
     ),
     "orthohash": Loss(
@@ -80,6 +81,7 @@ OWN = {
         {"scale": 8.0, "margin": 0.2},
         {"scale": Choice(4.0, 8.0, 16.0), "margin": Choice(0.0, 0.2, 0.4)},
         per_class=True,
+        centres=True,
     ),
     "dpn": Loss(
         "DPN",
@@ -87,6 +89,7 @@ OWN = {
         {"margin": 1.0},
         {"margin": Choice(0.25, 0.5, 1.0)},
         per_class=True,
+        centres=True,
     ),
     "greedyhash": Loss(
         "GreedyHash",

@@ -10,6 +10,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from pml_nmlayer.codebooks import majority, tie_bits_of
 from pml_nmlayer.codes import sign_ste
 from pml_nmlayer.codewords import (
     class_nll,
@@ -20,7 +21,11 @@ from pml_nmlayer.codewords import (
 from pml_nmlayer.layers import ProgressiveHead
 from pml_nmlayer.layers.folding import Readout
 from pml_nmlayer.layers.progressive_head import LABEL_RIDGE, READOUT
-from pml_nmlayer.losses.nm_loss import CLASS_WEIGHT, CODEWORD_WEIGHT, LABEL_WEIGHT
+from pml_nmlayer.losses.nm_loss import (
+    CLASS_WEIGHT,
+    LABEL_WEIGHT,
+    default_codeword_weight,
+)
 from pml_nmlayer.similarity import class_rows
 
 from ..interface import Method, Problem, Unsuited, add_method
@@ -84,24 +89,23 @@ class Pulled(nn.Module):
     Args:
         loss: the loss.
         head: whose outputs they are.
-        weight: of the pull to codewords, where `NMLoss` pulls by default.
     """
 
-    def __init__(self, loss: nn.Module, head: Told, weight: float) -> None:
+    def __init__(self, loss: nn.Module, head: Told) -> None:
         super().__init__()
         self.loss = loss
-        self.weight = weight
         self.told = (head,)  # in a tuple, as its parameters are not the loss'
 
     def forward(self, outputs: Tensor, labels: Tensor, tuples: None) -> Tensor:
         (head,) = self.told
-        told = CLASS_WEIGHT * class_nll(head.scores, labels)
-        base: Tensor = self.loss(outputs, labels, tuples)
         classes, bits = head.codewords.shape
-        if labels.ndim == 2 or classes <= bits:
-            return told + (base + _reading(outputs, labels, classes))
-        targets = head.codewords.to(outputs)[labels]
-        return base + self.weight * codeword_nll(outputs, targets, tanh=True) + told
+        base: Tensor = self.loss(outputs, labels, tuples)
+        base = base + CLASS_WEIGHT * class_nll(head.scores, labels)
+        base = base + _reading(outputs, labels, classes)
+        rows = class_rows(labels, classes).to(outputs)
+        targets = majority(rows, head.codewords.to(outputs), tie_bits_of(bits).to(outputs))
+        weight = default_codeword_weight(classes, bits)
+        return base + weight * codeword_nll(outputs, targets, tanh=True)
 
 
 @dataclass
@@ -132,30 +136,22 @@ def readable(loss: Loss, problem: Problem, **options: float) -> Method:
     return HashLearner(problem, head, **own)
 
 
-def pulled(loss: Loss, problem: Problem, codewords: float, **options: float) -> Method:
+def pulled(loss: Loss, problem: Problem, **options: float) -> Method:
     """Train a direct head with codewords.
 
     Args:
         loss: of the table, without vectors of its own.
         problem: with the wanted width.
-        codewords: see `Pulled`.
         options: of the loss.
 
     Raises:
         Unsuited: images, which have no features to find codewords in.
-        ValueError: another weight than the default where nothing is pulled.
     """
-    reads = problem.multi_label or problem.num_classes <= problem.bits
-    if reads and codewords != CODEWORD_WEIGHT:
-        raise ValueError(
-            "labels are read from the bits here, and nothing is pulled: leave "
-            f"codewords={codewords} out"
-        )
     if problem.trunk is not None:
         raise Unsuited("codewords are found in features, not in images")
     own = parts(loss, problem, problem.bits, options)
     head = Told(problem)
-    own["loss"] = Pulled(own["loss"], head, codewords)
+    own["loss"] = Pulled(own["loss"], head)
     return FeatureCodewords(problem, head, **own)
 
 
@@ -163,7 +159,7 @@ add_method(
     "supcon_codewords",
     "SupCon, codewords and classifier, no merge",
     partial(pulled, PML["supcon"]),
-    {**PML["supcon"].defaults, "codewords": CODEWORD_WEIGHT},
+    PML["supcon"].defaults,
     PML["supcon"].space,
 )
 add_method(

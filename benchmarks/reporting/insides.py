@@ -41,8 +41,9 @@ def bits_table(suite: QualitySuite, runs: Sequence[Run], store: Store) -> str:
         "mean abs. correlation",
     ]
     note = (
-        "- Gini: of the drop-one importance of bits (0: all are worth the same), right "
-        "before the first merge and of the final ones; correlation: of two final bits. "
+        "- Gini: of the drop-one importance of bits (0: all are worth the same; of the "
+        "pair likelihood with a threshold), right before the first merge and of the final "
+        "ones; correlation: of two final bits. "
         "Both on at most 1,000 training items.\n"
     )
     return "\n\n".join(["### Balance and redundancy of bits", markdown(header, rows), note])

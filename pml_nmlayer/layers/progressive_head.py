@@ -238,6 +238,24 @@ class ProgressiveHead(Configured):
         assert isinstance(codewords, Tensor)
         return codewords
 
+    def codewords(self, bits: int | None = None) -> Tensor:
+        """Codewords (C, bits) that the merge to a length found.
+
+        Args:
+            bits: one of the lengths reached so far; None for the present one.
+
+        Raises:
+            ValueError: a length that is not reached, the longest one, which comes before
+                any merge, or a head without `num_classes`.
+        """
+        stage = self._stage_reached(bits)
+        if self.num_classes is None or stage == 0:
+            raise ValueError(
+                "codewords are found at a merge, by a head with num_classes; got stage "
+                f"{stage} of a head with num_classes={self.num_classes}"
+            )
+        return self.codewords_of(stage)
+
     def _lifted(self, u: Tensor, scores: Tensor | None, stage: int) -> Tensor:
         h = self._activated(u, scores, stage)
         if self.lift and self.training:

@@ -6,8 +6,8 @@ from pytorch_metric_learning.utils import common_functions as c_f
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..codebooks import majority, make_codebook, tie_bits_of
-from .base_class_hashing_loss import BaseClassHashingLoss
+from ..codebooks import majority, tie_bits_of
+from .base_centre_loss import BaseCentreLoss
 from .base_hashing_loss import (
     LossDict,
     check_not_negative,
@@ -18,7 +18,7 @@ from .base_hashing_loss import (
 _LOG_2 = 0.6931471805599453
 
 
-class CSQLoss(BaseClassHashingLoss):
+class CSQLoss(BaseCentreLoss):
     r"""Push every bit to that of the class centre (central similarity quantization).
 
     Formula:  L = mean over i, k of BCE(½(t_ik + 1), ½(c_ik + 1))
@@ -29,12 +29,13 @@ class CSQLoss(BaseClassHashingLoss):
 
     Args:
         num_classes: C. Class ids must lie in [0, C).
-        embedding_size: code length K, in bits; any.
+        embedding_size: code length K, in bits; any. With `head` the longest one.
         quantization_weight: λ >= 0, no unit.
         codebook: "auto", "hadamard", "maximin", or (C, K) centres of -1 and +1 of your
             own; see `pml_nmlayer.codebooks.make_codebook`.
         seed: of the codebook and of r.
         preset: "paper" sums the quantization over bits: K times the default.
+        head: whose codewords are the centres of codes it has merged; see `BaseCentreLoss`.
         kwargs: PML's `reducer`, `embedding_regularizer`, `collect_stats`.
 
     Shapes:   embeddings (B, K) real, before tanh; labels (B,) or multi-hot (B, C).
@@ -42,7 +43,7 @@ class CSQLoss(BaseClassHashingLoss):
               Outputs that have passed a tanh already work too, but u in [-1, 1] keeps the
               first term above softplus(-2) = 0.127.
     Raises:   ValueError: quantization_weight < 0, an unknown preset, a distance, a codebook
-              that does not fit, ref_emb, labels or widths that do not fit.
+              or a head that does not fit, ref_emb, labels or widths that do not fit.
     Source:   Yuan et al., CVPR 2020, arXiv:1908.00347.
               Differs: the paper sums its quantization term, log cosh(|2h - 1| - 1) with
               h = ½(t + 1), over bits; ours is a mean, so λ = K λ_paper without the preset.
@@ -58,7 +59,6 @@ class CSQLoss(BaseClassHashingLoss):
         0.693...
     """
 
-    codebook: Tensor
     tie_bits: Tensor
 
     def __init__(
@@ -69,15 +69,14 @@ class CSQLoss(BaseClassHashingLoss):
         codebook: str | Tensor = "auto",
         seed: int = 0,
         preset: Literal["paper"] | None = None,
+        head: Any = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(num_classes=num_classes, embedding_size=embedding_size, **kwargs)
+        super().__init__(num_classes, embedding_size, codebook, seed, head, **kwargs)
         check_not_negative(quantization_weight=quantization_weight)
         check_preset(preset)
         self.sum_bits = preset == "paper"
         self.quantization_weight = quantization_weight
-        centres = make_codebook(num_classes, embedding_size, codebook, seed)
-        self.register_buffer("codebook", centres)
         # Another seed than the centres': a tie must not always fall to the same class.
         self.register_buffer("tie_bits", tie_bits_of(embedding_size, seed + 1))
         self.add_to_recordable_attributes(
@@ -87,7 +86,7 @@ class CSQLoss(BaseClassHashingLoss):
 
     def class_losses(self, embeddings: Tensor, rows: Tensor) -> LossDict:
         """Return the two sub-losses, one value an item each."""
-        centres = self._centres_of(rows)
+        centres = self._centres_of(rows, embeddings)
         nll = F.softplus(-2 * centres * embeddings).mean(1) * rows.amax(1)
         # log cosh x = |x| + softplus(-2 |x|) - log 2 does not overflow
         rest = 1 - embeddings.tanh().abs()
@@ -98,10 +97,9 @@ class CSQLoss(BaseClassHashingLoss):
             "quantization_loss": per_anchor(self.quantization_weight * quantization),
         }
 
-    def _centres_of(self, rows: Tensor) -> Tensor:
-        codebook = c_f.to_device(self.codebook, rows, dtype=rows.dtype)
+    def _centres_of(self, rows: Tensor, embeddings: Tensor) -> Tensor:
         tie_bits = c_f.to_device(self.tie_bits, rows, dtype=rows.dtype)
-        return majority(rows, codebook, tie_bits)
+        return majority(rows, self.centres(embeddings), tie_bits[: embeddings.shape[1]])
 
     def _sub_loss_names(self) -> list[str]:
         return ["loss", "quantization_loss"]

@@ -2,11 +2,9 @@
 
 from typing import Any, Literal
 
-from pytorch_metric_learning.utils import common_functions as c_f
 from torch import Tensor
 
-from ..codebooks import make_codebook
-from .base_class_hashing_loss import BaseClassHashingLoss
+from .base_centre_loss import BaseCentreLoss
 from .base_hashing_loss import (
     LossDict,
     check_preset,
@@ -14,7 +12,7 @@ from .base_hashing_loss import (
 )
 
 
-class DPNLoss(BaseClassHashingLoss):
+class DPNLoss(BaseCentreLoss):
     r"""Push every output past a margin on the side its class asks for (polarized network).
 
     Formula:  L = mean over i, k of  (1 / n_i) Σ_c y_ic max(0, m - u_ik t_ck),
@@ -22,19 +20,20 @@ class DPNLoss(BaseClassHashingLoss):
 
     Args:
         num_classes: C. Class ids must lie in [0, C).
-        embedding_size: code length K, in bits; any.
+        embedding_size: code length K, in bits; any. With `head` the longest one.
         margin: m > 0, in units of u.
         codebook: "auto", "hadamard", "maximin", or (C, K) targets of -1 and +1 of your
             own; see `pml_nmlayer.codebooks.make_codebook`.
         seed: of the codebook.
         preset: "paper" sums over bits: K times the default.
+        head: whose codewords are the targets of codes it has merged; see `BaseCentreLoss`.
         kwargs: PML's `reducer`, `embedding_regularizer`, `collect_stats`.
 
     Shapes:   embeddings (B, K) real, before sign; labels (B,) or multi-hot (B, C).
     Returns:  scalar, in units of u a bit. An item of several classes takes the mean of
               their hinges; one without any class counts 0.
-    Raises:   ValueError: margin <= 0, an unknown preset, a distance, a codebook that does
-              not fit, ref_emb, labels or widths that do not fit.
+    Raises:   ValueError: margin <= 0, an unknown preset, a distance, a codebook or a head
+              that does not fit, ref_emb, labels or widths that do not fit.
     Source:   Fan et al., IJCAI 2020 (Deep Polarized Network).
               Differs: a mean over bits, so that the learning rate does not depend on K;
               the authors' code adds the hinges of several classes up, which is n_i times
@@ -47,8 +46,6 @@ class DPNLoss(BaseClassHashingLoss):
         1.0
     """
 
-    codebook: Tensor
-
     def __init__(
         self,
         num_classes: int,
@@ -57,26 +54,26 @@ class DPNLoss(BaseClassHashingLoss):
         codebook: str | Tensor = "auto",
         seed: int = 0,
         preset: Literal["paper"] | None = None,
+        head: Any = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(num_classes=num_classes, embedding_size=embedding_size, **kwargs)
+        super().__init__(num_classes, embedding_size, codebook, seed, head, **kwargs)
         if margin <= 0:
             raise ValueError(f"margin must be > 0, got {margin}")
         check_preset(preset)
         self.margin = margin
         self.sum_bits = preset == "paper"
-        self.register_buffer(
-            "codebook", make_codebook(num_classes, embedding_size, codebook, seed)
-        )
         self.add_to_recordable_attributes(list_of_names=["margin"], is_stat=False)
 
     def class_losses(self, embeddings: Tensor, rows: Tensor) -> LossDict:
         """Return the hinges, one value an item."""
-        codebook = c_f.to_device(self.codebook, embeddings, dtype=embeddings.dtype)
         # A bit knows two hinges only, so the classes need not be gone through one by one:
         # each hinge weighs the share of the item's classes that ask for +1 or for -1.
         shares = rows / rows.sum(1, keepdim=True).clamp(min=1)
-        has_class, mean_target = shares.sum(1, keepdim=True), shares @ codebook
+        has_class, mean_target = (
+            shares.sum(1, keepdim=True),
+            shares @ self.centres(embeddings),
+        )
         hinges = 0.5 * (
             (has_class + mean_target) * (self.margin - embeddings).relu()
             + (has_class - mean_target) * (self.margin + embeddings).relu()

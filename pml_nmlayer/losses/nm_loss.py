@@ -1,21 +1,15 @@
 """Let a hash head see every batch that a loss sees."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from pytorch_metric_learning.losses import BaseMetricLossFunction, CrossBatchMemory
 from torch import Tensor, nn
 
-CODEWORD_WEIGHT = CLASS_WEIGHT = 1.0  # docs/does-it-work.md
+# docs/does-it-work.md
+CLASS_WEIGHT = 1.0
+LABEL_WEIGHT = 3.0
 LIFTED_CODEWORD_WEIGHT = 10.0  # against class vectors of the loss, which pull elsewhere
-LABEL_WEIGHT = 3.0  # docs/does-it-work.md
-
-
-class Weights(NamedTuple):
-    """Weights of what a head says about labels of one kind."""
-
-    codeword: float
-    label: float
 
 
 class NMLoss(BaseMetricLossFunction):
@@ -28,13 +22,12 @@ class NMLoss(BaseMetricLossFunction):
               For a head with longer="joint", L is the mean of that loss over all code
               lengths passed so far; each gets the tuples that were mined for the shortest.
 
-    For a head with `num_classes`, δ · head.class_nll(...) is added, which teaches its
-    classifier, and one of two terms. μ · head.label_residual(...) makes that labels can be
-    read from the bits by a linear map: for multi-hot rows, of which a vote of codewords
-    would keep less, and for class ids, if there are no more classes than bits in the
-    shortest code, as no linear map tells more. γ · head.codeword_nll(...) pulls items to
-    the codewords of their classes, from the first merge on: for class ids of more classes,
-    and for a head with lift=True. docs/does-it-work.md has both measured.
+    For a head with `num_classes`, three terms are added. δ · head.class_nll(...) teaches
+    its classifier. μ · head.label_residual(...) makes that labels can be read from the bits
+    by a linear map. γ · head.codeword_nll(...) pulls items to the codewords of their
+    classes, from the first merge on: no linear map can tell more classes than bits apart,
+    so it is the stronger the fewer bits there are for the classes. docs/does-it-work.md has
+    all of them measured.
 
     On several processes, put this wrapper outside of PML's:
     NMLoss(DistributedLossWrapper(loss), head). The head gathers what it observes itself.
@@ -44,14 +37,14 @@ class NMLoss(BaseMetricLossFunction):
             loss(embeddings, labels, ...), such as PML's CrossBatchMemory.
         head: an object with `observe(embeddings, labels)`, such as `ProgressiveHead`. It is
             not registered as a submodule: its parameters and state belong to the model.
-        codeword_weight: γ >= 0, no unit, for labels of any kind; None for 1 where items
-            are to be pulled, 10 for a head with lift=True (whose loss has vectors of its
-            own for the classes, that pull elsewhere), else 0.
+        codeword_weight: γ >= 0, no unit; None for max(0, 1 - K / C) with K the bits of the
+            shortest code and C the classes, or, with class ids, 10 for a head with
+            lift=True, whose loss has vectors of its own for the classes, that pull
+            elsewhere.
         class_weight: δ >= 0, no unit; None for 1, or 0 for a head without a classifier.
             With 0 the classifier learns through the codes alone. Without gradient or in
             eval mode of this module, δ is 0.
-        label_weight: μ >= 0, no unit, for labels of any kind; None for 3 where labels are
-            to be read, else 0.
+        label_weight: μ >= 0, no unit; None for 3, or 0 for a head without `num_classes`.
 
     Shapes:   those of the loss.
     Returns:  the value of the loss.
@@ -87,24 +80,23 @@ class NMLoss(BaseMetricLossFunction):
         super().__init__()
         knows_classes = getattr(head, "num_classes", None) is not None
         classifies = getattr(head, "classifier", None) is not None
-        self._of_ids, self._of_rows = (
-            Weights(
-                _weight(
-                    "codeword_weight",
-                    codeword_weight,
-                    default.codeword,
-                    knows_classes,
-                    "that finds codewords: ProgressiveHead(..., num_classes=C)",
-                ),
-                _weight(
-                    "label_weight",
-                    label_weight,
-                    default.label,
-                    knows_classes,
-                    "that knows classes: ProgressiveHead(..., num_classes=C)",
-                ),
+        of_ids, of_rows = _pulls(head) if knows_classes else (0.0, 0.0)
+        self._codeword_weights = [
+            _weight(
+                "codeword_weight",
+                codeword_weight,
+                default,
+                knows_classes,
+                "that finds codewords: ProgressiveHead(..., num_classes=C)",
             )
-            for default in _defaults(head)
+            for default in (of_ids, of_rows)
+        ]
+        label_weight = _weight(
+            "label_weight",
+            label_weight,
+            LABEL_WEIGHT,
+            knows_classes,
+            "that knows classes: ProgressiveHead(..., num_classes=C)",
         )
         class_weight = _weight(
             "class_weight",
@@ -127,6 +119,7 @@ class NMLoss(BaseMetricLossFunction):
             )
         self.loss = loss
         self.class_weight = class_weight
+        self.label_weight = label_weight
         # Only the methods are kept. The head as an attribute would become a submodule, and
         # even hidden in a tuple PML's record keeper would walk through it and log it.
         self._observe = head.observe
@@ -165,13 +158,13 @@ class NMLoss(BaseMetricLossFunction):
             loss = torch.stack([loss, *others]).mean()
         return loss if class_nll is None else loss + self.class_weight * class_nll
 
-    def weights_for(self, labels: Tensor | None) -> Weights:
-        """Tell γ and μ, which may depend on the kind of labels unless they were given.
+    def codeword_weight(self, labels: Tensor | None) -> float:
+        """Tell γ, which may depend on the kind of labels unless it was given.
 
         Args:
             labels: class ids or multi-hot rows.
         """
-        return self._of_rows if labels is not None and labels.ndim == 2 else self._of_ids
+        return self._codeword_weights[labels is not None and labels.ndim == 2]
 
     def _longer_outputs(self, embeddings: Tensor, ref_emb: Tensor | None) -> list[Tensor]:
         longer: list[Tensor] = self._take_longer_outputs()
@@ -196,12 +189,13 @@ class NMLoss(BaseMetricLossFunction):
         # Wrappers such as MultipleLosses take no reference set.
         refs = () if ref_emb is None else (ref_emb, ref_labels)
         loss: Tensor = self.loss(embeddings, labels, indices_tuple, *refs)
-        weights = self.weights_for(labels)
-        if weights.codeword > 0:
+        pull = self.codeword_weight(labels)
+        if pull > 0:
             distance = self.head.codeword_nll(embeddings, labels, bits)
-            loss = loss if distance is None else loss + weights.codeword * distance
-        if weights.label > 0:
-            loss = loss + weights.label * self.head.label_residual(embeddings, labels, bits)
+            loss = loss if distance is None else loss + pull * distance
+        if self.label_weight > 0:
+            residual = self.head.label_residual(embeddings, labels, bits)
+            loss = loss + self.label_weight * residual
         return loss
 
     def sub_loss_names(self) -> list[str]:
@@ -211,15 +205,20 @@ class NMLoss(BaseMetricLossFunction):
         return ["loss"] if names is None else names()
 
 
-def _defaults(head: Any) -> tuple[Weights, Weights]:
-    """Return what class ids and what multi-hot rows get."""
-    read = Weights(0.0, LABEL_WEIGHT)
-    if getattr(head, "lift", False):
-        return Weights(LIFTED_CODEWORD_WEIGHT, 0.0), read
-    classes, lengths = getattr(head, "num_classes", None), getattr(head, "all_bits", ())
-    if classes is not None and lengths and classes <= lengths[-1]:
-        return read, read
-    return Weights(CODEWORD_WEIGHT, 0.0), read
+def default_codeword_weight(num_classes: int, bits: int) -> float:
+    """Tell γ of a head without lift.
+
+    Args:
+        num_classes: C.
+        bits: of the shortest code.
+    """
+    return max(0.0, 1 - bits / num_classes)
+
+
+def _pulls(head: Any) -> tuple[float, float]:
+    """Tell γ for class ids and for multi-hot rows."""
+    weight = default_codeword_weight(head.num_classes, head.all_bits[-1])
+    return LIFTED_CODEWORD_WEIGHT if head.lift else weight, weight
 
 
 def _weight(

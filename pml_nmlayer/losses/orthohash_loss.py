@@ -5,16 +5,14 @@ from typing import Any, Literal
 
 import torch
 from pytorch_metric_learning.distances import CosineSimilarity
-from pytorch_metric_learning.utils import common_functions as c_f
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..codebooks import make_codebook
-from .base_class_hashing_loss import BaseClassHashingLoss
+from .base_centre_loss import BaseCentreLoss
 from .base_hashing_loss import LossDict, per_anchor
 
 
-class OrthoHashLoss(BaseClassHashingLoss):
+class OrthoHashLoss(BaseCentreLoss):
     r"""Turn outputs towards the binary centre of their class, with a margin (OrthoHash).
 
     Formula:  L = mean over i of CE(z_i, y_i / Σ_c y_ic),  θ_ic = angle between u_i and o_c,
@@ -24,20 +22,21 @@ class OrthoHashLoss(BaseClassHashingLoss):
 
     Args:
         num_classes: C. Class ids must lie in [0, C).
-        embedding_size: code length K, in bits; any.
+        embedding_size: code length K, in bits; any. With `head` the longest one.
         margin_type: "cosine" or "arc".
         scale: s > 0, no unit.
         margin: m >= 0; no unit for cosine, radians (at most π/2) for arc.
         codebook: "auto", "hadamard", "maximin", or (C, K) centres of -1 and +1 of your
             own; see `pml_nmlayer.codebooks.make_codebook`.
         seed: of the codebook.
+        head: whose codewords are the centres of codes it has merged; see `BaseCentreLoss`.
         kwargs: PML's `reducer`, `embedding_regularizer`, `collect_stats`.
 
     Shapes:   embeddings (B, K) real, before sign; labels (B,) or multi-hot (B, C).
     Returns:  scalar in nats an item. An item of several classes has them as equally likely
               targets, each with the margin; one without any class counts 0.
     Raises:   ValueError: an unknown margin_type, scale <= 0, margin out of range, a
-              distance, a codebook that does not fit, ref_emb, labels or
+              distance, a codebook or a head that does not fit, ref_emb, labels or
               widths that do not fit.
     Source:   Hoe et al., NeurIPS 2021, arXiv:2109.14449.
               Differs: the paper balances the bits by a batch norm on the code. That has
@@ -52,8 +51,6 @@ class OrthoHashLoss(BaseClassHashingLoss):
         0.313...
     """
 
-    codebook: Tensor
-
     def __init__(
         self,
         num_classes: int,
@@ -63,9 +60,10 @@ class OrthoHashLoss(BaseClassHashingLoss):
         margin: float = 0.2,
         codebook: str | Tensor = "auto",
         seed: int = 0,
+        head: Any = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(num_classes=num_classes, embedding_size=embedding_size, **kwargs)
+        super().__init__(num_classes, embedding_size, codebook, seed, head, **kwargs)
         if margin_type not in ("cosine", "arc"):
             raise ValueError(f"margin_type must be 'cosine' or 'arc', got {margin_type!r}")
         if scale <= 0:
@@ -77,9 +75,6 @@ class OrthoHashLoss(BaseClassHashingLoss):
         self.margin_type = margin_type
         self.scale = scale
         self.margin = margin
-        self.register_buffer(
-            "codebook", make_codebook(num_classes, embedding_size, codebook, seed)
-        )
         self.add_to_recordable_attributes(
             list_of_names=["scale", "margin"],
             is_stat=False,
@@ -105,8 +100,7 @@ class OrthoHashLoss(BaseClassHashingLoss):
 
     def get_logits(self, embeddings: Tensor) -> Tensor:
         """Return s cos θ, (B, C), without margins."""
-        codebook = c_f.to_device(self.codebook, embeddings, dtype=embeddings.dtype)
-        return self.scale * self.distance(embeddings, codebook)
+        return self.scale * self.distance(embeddings, self.centres(embeddings))
 
     def get_default_distance(self) -> CosineSimilarity:
         """Outputs are compared by their direction only."""

@@ -28,6 +28,7 @@ from benchmarks.suites import Tuned
 from benchmarks.training.seeding import seed_everything
 from pml_nmlayer.codes import binarize
 from pml_nmlayer.codewords import class_nll, codeword_nll, label_residual
+from tests import naive
 
 PROBLEM = Problem(in_features=8, num_classes=4, bits=6, epochs=3, decay=0.4, batch_size=16)
 FEATURES = torch.randn(40, 8, generator=torch.Generator().manual_seed(0))
@@ -120,6 +121,11 @@ def test_scorers_by_name_and_weighting():
             trained("supcon_nm", scorer="static", **option)
 
 
+def weights_of(method):
+    loss = method.loss
+    return loss.codeword_weight(LABELS), loss.class_weight, loss.label_weight
+
+
 def test_options_of_merging_reach_the_head():
     options = {"scorer": "drop_one", "weighting": "importance", "longest": 12}
     more = {"max_group": 3, "merge": "tanh", "gradient": "full"}
@@ -131,23 +137,26 @@ def test_options_of_merging_reach_the_head():
     assert layer.gradient == "full"
     assert repr(layer.scorer) == repr(scorer_of("drop_one", "importance"))
     assert head.classifier is None
-    told = trained("dpsh_nm", longest=12, codewords=1.0, readout=0.3)
-    assert told.loss.weights_for(LABELS) == (0, 3)  # four classes can be read from six bits
-    assert trained("csq_nm", longest=12, codewords=2.0).loss.weights_for(LABELS) == (2, 0)
-    with pytest.raises(ValueError, match=r"codewords must be 1\.0, got 2\.0"):
-        trained("dpsh_nm", longest=12, codewords=2.0)
-    with pytest.raises(ValueError, match=r"nothing is pulled: leave codewords=2\.0 out"):
-        trained("supcon_codewords", codewords=2.0)
-    given = {"longest": 12, "codewords": 2.0, "label_weight": 0.5}
-    given = trained("supcon_nm_label_weight", **given)
-    assert given.loss.weights_for(LABELS) == (2, 0.5)
+    told = trained("dpsh_nm", longest=12, classes=True, readout=0.3)
+    assert weights_of(told) == (0, 1, 3)  # four classes can be read from six bits
+    given = {"codeword_weight": 2.0, "label_weight": 0.5}
+    assert weights_of(trained("csq_nm", longest=12, classes=True, **given)) == (2, 1, 0.5)
+    for option in ({"codeword_weight": 2.0}, {"label_weight": 0.5}, {"readout": 0.3}):
+        with pytest.raises(ValueError, match="without classes nothing is taught"):
+            trained("dpsh_nm", longest=12, **option)
     towards = trained("dpsh_nm", longest=12, scorer="codewords")
-    assert towards.loss.weights_for(LABELS) == (0, 0)
+    assert weights_of(towards) == (0, 0, 0)
     assert towards.head.num_classes == 4
     assert towards.head.classifier is None
     assert told.head.classifier.out_features == 4
     assert told.head.readout_scale(1) == pytest.approx(0.3 * (4 / 6) ** 0.5)
     assert trained("csq_nm").head.lift
+    assert trained("greedyhash_nm", classes=True).head.lift
+    for name in ("csq_nm", "orthohash_nm", "dpn_nm"):  # whose centres a merge finds anew
+        centred = trained(name, longest=12, classes=True)
+        assert not centred.head.lift
+        base, like = centred.loss.loss, torch.zeros(1, 6)
+        assert torch.equal(base.centres(like), centred.head.codewords(6))
     assert not trained("dpsh_nm").head.lift
     assert not trained("dsdh_nm").head.lift
 
@@ -183,8 +192,9 @@ def test_the_control_without_merging_has_codewords_and_a_classifier():
         head.codewords = torch.cat([head.codewords, -head.codewords])  # of eight classes
         loss = method.loss(head(x), LABELS, None)
         pull = codeword_nll(u.tanh(), head.codewords[LABELS], tanh=True)
-        torch.testing.assert_close(loss, base + told + pull)
-    merged = trained("supcon_nm", longest=12, codewords=1.0)
+        read = 3 * label_residual(binarize(u), LABELS, 8, 0.3)
+        torch.testing.assert_close(loss, base + told + read + (1 - 6 / 8) * pull)
+    merged = trained("supcon_nm", longest=12, classes=True)
     assert method.head_parameters()[1] == merged.head_parameters()[1]
 
 
@@ -241,18 +251,6 @@ def test_regularizers_of_no_weight_change_nothing():
     assert outputs[1] < outputs[0]
 
 
-def pair_loss(codes, labels):
-    """Mean over similar pairs plus mean over dissimilar ones, halved; theta = ½⟨b, b'⟩."""
-    losses = {True: [], False: []}
-    for i, one in enumerate(codes):
-        for j, other in enumerate(codes):
-            if i != j:
-                theta = 0.5 * sum(a * b for a, b in zip(one, other, strict=True))
-                same = labels[i] == labels[j]
-                losses[same].append(np.log1p(np.exp(-theta if same else theta)))
-    return sum(0.5 * np.mean(values) for values in losses.values())
-
-
 def test_diagnostics_of_a_merged_head():
     method = trained("supcon_nm", longest=24)
     found = method.diagnostics()
@@ -278,10 +276,7 @@ def test_diagnostics_of_a_merged_head():
     assert np.abs(found["importance_1"]).sum() > 0
 
     codes = method.encode(FEATURES)["code"].tolist()
-    labels = LABELS.tolist()
-    whole = pair_loss(codes, labels)
-    without = [[code[:k] + code[k + 1 :] for code in codes] for k in range(6)]
-    expected = [pair_loss(rest, labels) - whole for rest in without]
+    expected = naive.drop_one_importance(codes, LABELS.tolist(), threshold=True)
     np.testing.assert_allclose(found["importance_end"], expected, atol=1e-5)
 
     equal = trained("supcon_nm", longest=12, scorer="correlation", weighting="equal")

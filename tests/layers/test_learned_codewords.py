@@ -80,14 +80,14 @@ def test_the_distance_is_the_cross_entropy_of_bits(activation, lift):
 def test_the_loss_pulls_and_teaches_by_its_weights(weights, lift):
     head, x = merged_head(num_classes=8, lift=lift), torch.randn(32, 6)
     base, h = losses.SupConLoss(), head(x)
-    defaults = 10 if lift else 1, 1
+    defaults = 10 if lift else 1 - 6 / 8, 1
     pull, teach = (
         default if weight is None else weight
         for weight, default in zip(weights, defaults, strict=True)
     )
     expected = base(h, LABELS) + pull * head.codeword_nll(h, LABELS)
     expected = expected + teach * class_nll(head.classifier(x), LABELS)
-    loss = NMLoss(base, head, *weights)
+    loss = NMLoss(base, head, *weights, label_weight=0)
     torch.testing.assert_close(loss(h, LABELS), expected)
     assert not head._passes  # nothing is kept, whatever the weights
 
@@ -95,7 +95,7 @@ def test_the_loss_pulls_and_teaches_by_its_weights(weights, lift):
 def test_all_lengths_of_a_joint_head_have_their_own_codewords():
     torch.manual_seed(0)
     head = ProgressiveHead(6, bits=(12, 6, 3), num_classes=4, longer="joint")
-    loss = NMLoss(losses.SupConLoss(), head, codeword_weight=2)
+    loss = NMLoss(losses.SupConLoss(), head, codeword_weight=2, label_weight=5)
     x = torch.randn(32, 6)
     for _ in range(2):
         loss(head(x), LABELS)
@@ -108,6 +108,7 @@ def test_all_lengths_of_a_joint_head_have_their_own_codewords():
     expected = [
         losses.SupConLoss()(out, LABELS)
         + (0 if bits == 12 else 2 * head.codeword_nll(out, LABELS, bits))
+        + 5 * head.label_residual(out, LABELS, bits)
         for bits, out in by_length.items()
     ]
     torch.testing.assert_close(value, torch.stack(expected).mean() + nll)
@@ -298,19 +299,18 @@ def test_multi_hot_labels_and_items_without_classes():
 )
 def test_what_is_added_depends_on_the_classes_unless_given(classes, kind, lift, given):
     head, x = merged_head(num_classes=classes, lift=lift), torch.randn(32, 6)
-    labels, defaults = LABELS, (0, 3)
+    labels, defaults = LABELS, (1 / 7 if classes == 7 else 0, 3)  # 6 bits
     if kind == "rows":
         labels = F.one_hot(LABELS, classes) | F.one_hot(LABELS // 2, classes)
     elif lift:
-        defaults = (10, 0)
-    elif classes > 6:  # bits
-        defaults = (1, 0)
+        defaults = (10, 3)
     pull, read = (
         default if weight is None else weight
         for weight, default in zip(given, defaults, strict=True)
     )
     loss = NMLoss(DPSHLoss(), head, given[0], class_weight=0, label_weight=given[1])
-    assert loss.weights_for(labels) == (pull, read)
+    assert loss.codeword_weight(labels) == pytest.approx(pull)
+    assert loss.label_weight == read
     h = head(x)
     expected = DPSHLoss()(h, labels) + pull * head.codeword_nll(h, labels)
     expected = expected + read * head.label_residual(h, labels)
@@ -496,6 +496,12 @@ def test_a_head_in_another_precision(dtype):
         (
             lambda: merged_head().label_residual(torch.zeros(32, 6), LABELS, bits=3),
             "reached so far, 12, 6; got 3",
+        ),
+        (lambda: merged_head().codewords(12), "num_classes; got stage 0"),
+        (lambda: merged_head().codewords(3), "reached so far, 12, 6; got 3"),
+        (
+            lambda: ProgressiveHead(6, bits=(12, 6)).codewords(),
+            "got stage 0 of a head with num_classes=None",
         ),
         (lambda: NMLayer(8, 4, scorer="codewords"), "Codewords.* needs num_classes"),
         (lambda: head_with(readout=-0.1), "readout must be >= 0, .*got readout=-0.1"),

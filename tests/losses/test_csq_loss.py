@@ -71,7 +71,7 @@ def test_quantization_is_the_log_cosh_of_the_paper_and_not_the_square_of_its_cod
 
 def test_a_tie_takes_the_saved_bit_and_no_class_is_preferred():
     loss = CSQLoss(2, 16, quantization_weight=0)
-    both = loss._centres_of(torch.ones(1, 2))[0]
+    both = loss._centres_of(torch.ones(1, 2), torch.zeros(1, 16))[0]
     agree = loss.codebook[0] == loss.codebook[1]
     assert agree.sum() == 8
     assert torch.equal(both[agree], loss.codebook[0][agree])
