@@ -207,7 +207,7 @@ def merged_step(spec: Spec, num_classes: int) -> Contest:
 
     Args:
         spec: of the kernel.
-        num_classes: pulled to codewords if more than 12, else read from the bits.
+        num_classes: read from the bits, and pulled to codewords, too, if more than 12.
     """
     bits = STEP_BITS[0], STEP_BITS[-1]
     head = ProgressiveHead(STEP_WIDTH, bits, num_classes=num_classes)
