@@ -53,8 +53,18 @@ class BaseCentreLoss(BaseClassHashingLoss):
             self._codewords = head.codewords
 
     def centres(self, like: Tensor) -> Tensor:
-        """Return the centres (C, width) for embeddings (B, width), in their dtype."""
+        """Return the centres (C, width) for embeddings (B, width), in their dtype.
+
+        Raises:
+            ValueError: another width than embedding_size, or than those of the head's
+                codes so far.
+        """
         width = like.shape[1]
+        if width != self.embedding_size and not self.takes_shorter:
+            raise ValueError(
+                f"embeddings must have embedding_size={self.embedding_size} columns, got "
+                f"{width}; give the loss the head that puts them out if it is merged"
+            )
         own = width == self.embedding_size
         centres = self.codebook if own else self._codewords(width)
         moved: Tensor = c_f.to_device(centres, like, dtype=like.dtype)

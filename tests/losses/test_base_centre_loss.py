@@ -73,6 +73,7 @@ def test_a_copy_follows_the_head_that_is_copied_with_it():
     [
         (lambda cls: cls(4, 16, head=a_head())(torch.zeros(32, 8), LABELS), "got 8"),
         (lambda cls: cls(4, 16)(torch.zeros(32, 8), LABELS), "embedding_size=16 columns"),
+        (lambda cls: cls(4, 16).centres(torch.zeros(32, 8)), "16 columns, got 8; give"),
         (lambda cls: cls(4, 8, head=a_head()), r"embedding_size=8 .*bits=\(16, 8, 4\)"),
         (lambda cls: cls(3, 16, head=a_head()), "num_classes=3 .* got num_classes=4"),
         (
