@@ -60,8 +60,9 @@ def _make_loss(name: str, spec: Spec) -> nn.Module:
         "head": ProgressiveHead(HIDDEN, bits=(spec["bits"],)),
     }
     kind = getattr(losses, name)
-    parameters = inspect.signature(kind).parameters
-    return kind(**{key: value for key, value in known.items() if key in parameters})
+    parameters = inspect.signature(kind).parameters.values()
+    needed = [p.name for p in parameters if p.default is p.empty and p.name != "kwargs"]
+    return kind(**{name: known[name] for name in needed})
 
 
 def _loss_contest(name: str, spec: Spec) -> Contest:
