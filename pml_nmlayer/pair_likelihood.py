@@ -63,11 +63,9 @@ def drop_one_importance(
     Args:
         codes: -1 and +1.
         labels: class ids or multi-hot rows.
-        threshold: judge pairs by the side of τ on which they are. Where most dissimilar
-            pairs have θ > 0, as with more classes than bits, each bit is one too many for
-            τ = 0, and no v is above 0: to tell how even bits are, a threshold is needed. To
-            rank the bits of a long code, τ = 0 serves better: codes that are merged or
-            pruned by it retrieve better right after the merge.
+        threshold: judge pairs by the side of τ on which they are. With τ = 0 no v may be
+            above 0 where classes are many, which still ranks bits, as scorers do, but does
+            not tell how even they are.
 
     Shapes:   codes (B, K), labels (B,) or (B, C) -> importance (K,), items ().
     Returns:  (v, B), v in nats a pair, larger for a bit that is missed more; it may be

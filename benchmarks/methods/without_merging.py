@@ -54,6 +54,7 @@ class Told(nn.Module):
     def set_codewords(self, codewords: Tensor) -> None:
         """Take codewords (C, bits)."""
         self.codewords = codewords
+        self.tie_bits = tie_bits_of(codewords.shape[1])
         self.readout.words.weight.data.copy_(self.scale * codewords.T)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -103,7 +104,7 @@ class Pulled(nn.Module):
         base = base + CLASS_WEIGHT * class_nll(head.scores, labels)
         base = base + _reading(outputs, labels, classes)
         rows = class_rows(labels, classes).to(outputs)
-        targets = majority(rows, head.codewords.to(outputs), tie_bits_of(bits).to(outputs))
+        targets = majority(rows, head.codewords.to(outputs), head.tie_bits.to(outputs))
         weight = default_codeword_weight(classes, bits)
         return base + weight * codeword_nll(outputs, targets, tanh=True)
 
