@@ -2,6 +2,7 @@
 
 import os
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import settings
@@ -29,6 +30,7 @@ def dtype(request):
 @pytest.fixture(autouse=True)
 def _seed():
     torch.manual_seed(0)
+    np.random.seed(0)  # PML's samplers draw from it
 
 
 def pytest_collection_modifyitems(items):

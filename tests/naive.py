@@ -207,6 +207,18 @@ def merged(u, groups, weights):
     return result
 
 
+def lifted(v, groups, weights):
+    """Merged outputs -> as many as before the merge, with the same inner products."""
+    out = []
+    for row in v:
+        norms = [0.0] * len(row)
+        for g, w in zip(groups, weights, strict=True):
+            norms[g] += w * w
+        pairs = zip(groups, weights, strict=True)
+        out.append([w * row[g] / math.sqrt(norms[g]) for g, w in pairs])
+    return out
+
+
 def quantization_regularizer(u, kind):
     """Embeddings as lists -> mean of φ(||x| - 1|) over all outputs."""
     total = 0.0

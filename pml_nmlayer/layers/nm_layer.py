@@ -294,10 +294,11 @@ class NMLayer(Configured):
     def lift(self, v: Tensor) -> Tensor:
         r"""Spread merged outputs over K dimensions without changing inner products.
 
-        Formula:  e_i = s_i v_g(i) / sqrt(n_g(i)), with n_g the size of group g and s_i the
-                  sign of bit i's weight (+1 for 0), so that ⟨e, e'⟩ = ⟨v, v'⟩ and a negated
-                  bit still points the way it did before the merge. For losses whose
-                  parameters have a fixed width.
+        Formula:  e_i = w_i v_g(i) / sqrt(sum over k in group g(i) of w_k²), so that
+                  ⟨e, e'⟩ = ⟨v, v'⟩, a negated bit still points the way it did before the
+                  merge, and a bit that has no part in its group has none here. For losses
+                  whose parameters have a fixed width: their vectors are then merged like
+                  the bits, up to one factor a group.
 
         Args:
             v: (B, K') output of the frozen layer.
@@ -307,7 +308,7 @@ class NMLayer(Configured):
         """
         if not self._is_frozen:
             return v
-        return v[:, self.groups] * self._lift_factors().to(v.dtype)
+        return v[:, self.groups] * self._lift_factors(v.dtype)
 
     def unlift(self, e: Tensor) -> Tensor:
         """Undo `lift`: (B, K) -> (B, K')."""
@@ -316,14 +317,13 @@ class NMLayer(Configured):
         member = (
             self.groups[None, :] == torch.arange(self.out_bits, device=e.device)[:, None]
         )
-        return (e * self._lift_factors().to(e.dtype)) @ member.to(e.dtype).T
+        return (e * self._lift_factors(e.dtype)) @ member.to(e.dtype).T
 
-    def _lift_factors(self) -> Tensor:
-        return torch.where(self.weights < 0, -1.0, 1.0) / self._sizes().sqrt()[self.groups]
-
-    def _sizes(self) -> Tensor:
-        ones = torch.ones_like(self.weights)
-        return ones.new_zeros(self.out_bits).index_add_(0, self.groups, ones)
+    def _lift_factors(self, dtype: torch.dtype) -> Tensor:
+        weights = self.weights.to(torch.promote_types(dtype, self.weights.dtype))
+        squares = weights.square()
+        sums = squares.new_zeros(self.out_bits).index_add_(0, self.groups, squares)
+        return (weights * sums.rsqrt()[self.groups]).to(dtype)
 
     def _set_frozen(self, value: bool) -> None:
         self.frozen.fill_(value)

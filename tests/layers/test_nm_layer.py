@@ -195,13 +195,30 @@ def test_constant_and_identical_bits_merge_without_nan():
         assert torch.isfinite(layer(torch.randn(2, 6))).all()
 
 
-def test_lift_is_an_isometry(dtype):
-    layer = frozen_layer(max_group=6)
-    v = layer(torch.randn(7, 12, dtype=dtype))
+@pytest.mark.parametrize("scorer", SCORERS)
+def test_lift_equals_loop_and_is_an_isometry(scorer, dtype, device):
+    layer = frozen_layer(scorer=scorer, max_group=6).to(device)
+    v = layer(torch.randn(7, 12, dtype=dtype, device=device))
     lifted = layer.lift(v)
-    assert lifted.shape == (7, 12)
+    expected = naive.lifted(v.tolist(), layer.groups.tolist(), layer.weights.tolist())
+    torch.testing.assert_close(lifted.cpu(), torch.tensor(expected, dtype=dtype))
     torch.testing.assert_close(lifted @ lifted.T, v @ v.T)
     torch.testing.assert_close(layer.unlift(lifted), v)
+
+
+def test_vectors_of_a_loss_are_merged_like_the_bits():
+    layer = frozen_layer(scorer="complementary", max_group=6)
+    v, vectors = torch.randn(7, 5), torch.randn(3, 12)
+    merged = layer(vectors) / layer.merge_matrix().norm(dim=1)
+    torch.testing.assert_close(layer.lift(v) @ vectors.T, v @ merged.T)
+
+
+def test_a_bit_that_was_pruned_has_no_part_in_what_is_lifted():
+    layer = frozen_layer(scorer="prune", max_group=6)
+    kept = layer.weights != 0
+    assert kept.sum() == 5
+    u = torch.randn(7, 12)
+    torch.testing.assert_close(layer.lift(layer(u)), u * kept)
 
 
 def test_a_negated_bit_points_the_same_way_lifted_as_before_the_merge():
