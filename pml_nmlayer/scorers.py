@@ -250,8 +250,8 @@ class Codewords(Scorer):
     Source:   this package.  Differs: not in Fu et al.
 
     Right after the merge, the code is better than random, pruned or by correlation, on
-    average over losses and data sets. Training on makes up for most of the difference, but
-    not with a loss that holds on to centres of the long code (docs/does-it-work.md).
+    average over losses and data sets. Training on makes up for nearly all of the
+    difference, unless little of it is left (docs/does-it-work.md).
     Needs a layer with `num_classes`. No weighting: what is solved for is a weight.
     """
 
