@@ -5,6 +5,7 @@ from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from ..codebooks import check_codebook_size, majority, tie_bits_of
 from ..codes import raw_sign
@@ -308,22 +309,19 @@ class NMLayer(Configured):
         """
         if not self._is_frozen:
             return v
-        return v[:, self.groups] * self._lift_factors(v.dtype)
+        return v @ self._lift_matrix(v.dtype)
 
     def unlift(self, e: Tensor) -> Tensor:
         """Undo `lift`: (B, K) -> (B, K')."""
         if not self._is_frozen:
             return e
-        member = (
-            self.groups[None, :] == torch.arange(self.out_bits, device=e.device)[:, None]
-        )
-        return (e * self._lift_factors(e.dtype)) @ member.to(e.dtype).T
+        return e @ self._lift_matrix(e.dtype).T
 
-    def _lift_factors(self, dtype: torch.dtype) -> Tensor:
-        weights = self.weights.to(torch.promote_types(dtype, self.weights.dtype))
-        squares = weights.square()
-        sums = squares.new_zeros(self.out_bits).index_add_(0, self.groups, squares)
-        return (weights * sums.rsqrt()[self.groups]).to(dtype)
+    def _lift_matrix(self, dtype: torch.dtype) -> Tensor:
+        """The merge with rows of unit length (K', K), rounded once."""
+        merge = self.merge_matrix()
+        precise = merge.to(torch.promote_types(dtype, merge.dtype))
+        return F.normalize(precise, dim=1).to(dtype)
 
     def _set_frozen(self, value: bool) -> None:
         self.frozen.fill_(value)
