@@ -90,7 +90,8 @@ def _add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device",
         default="cpu",
-        help="of networks: cpu (default), cuda, cuda:0, mps; all of --jobs share it",
+        help="of networks and kernels: cpu (default), cuda, cuda:0, mps; all of "
+        "--jobs share it",
     )
 
 

@@ -166,7 +166,7 @@ def quality(
 
 
 def other_origins(baseline: Summary, now: Summary) -> list[str]:
-    """Name versions and processors that only one side's results come from."""
+    """Name versions, processors and devices that only one side's results come from."""
     old, new = (
         {text for origin in side["origins"] for text in _made(origin)}
         for side in (baseline, now)
@@ -176,4 +176,6 @@ def other_origins(baseline: Summary, now: Summary) -> list[str]:
 
 
 def _made(origin: dict[str, Any]) -> list[str]:
-    return [*(f"{name} {v}" for name, v in origin["versions"].items()), origin["cpu"]]
+    versions = (f"{name} {v}" for name, v in origin["versions"].items())
+    # summaries older than the entry are of the CPU
+    return [*versions, origin["cpu"], f"device {origin.get('device', 'cpu')}"]

@@ -7,6 +7,7 @@ import numpy as np
 
 from ..results import Arrays, Spec, Store
 from ..suites import EVALUATION, KernelSuite
+from .notes import origins
 from .tables import markdown
 
 
@@ -16,6 +17,9 @@ def table_text(
     """Write the whole of table.md."""
     header = ["kernel", "instead of", "ours, ms", "peer, ms", "ratio", "quartiles"]
     table = markdown(header, [_row(spec, store) for spec in specs])
+    records = [store.load(spec) for spec in specs]
+    done = [record for record in records if record is not None and "peer" in record]
+    made = "".join(f"- {line}\n" for line in origins(done))
     notes = (
         f"- One thread; {suite.repeats} repeats, both sides in turn. Milliseconds are "
         "medians; ratio is the median over repeats of ours / peer (below 1 is faster).\n"
@@ -23,6 +27,7 @@ def table_text(
         f"{suite.classes} classes. mAP@all: {suite.queries} queries, "
         f"{suite.database:,} items, {suite.bits} bits.\n"
         f"{_about_evaluation(suite)}"
+        f"{made}"
         f"- Command: `{command}`."
     )
     return f"## Suite `{suite.name}`: seconds\n\n{table}\n\n{notes}\n"

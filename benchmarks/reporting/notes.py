@@ -40,7 +40,7 @@ def protocol(suite: QualitySuite, runs: Sequence[Run], command: str) -> list[str
         f"Training seconds: {_clock(suite)}, without evaluation; head: its count of "
         "numbers.",
     ]
-    return [*lines, *_origin(done), f"Command: `{command}`."]
+    return [*lines, *origins(done), f"Command: `{command}`."]
 
 
 def sizes_by_protocol(done: Sequence[Record]) -> dict[str, list[str]]:
@@ -112,7 +112,8 @@ def _clock(suite: QualitySuite) -> str:
     return "one thread" if suite.trunk == MLP else "loading of images included"
 
 
-def _origin(done: Sequence[Record]) -> list[str]:
+def origins(done: Sequence[Record]) -> list[str]:
+    """Say with which versions, where and by which code results were made."""
     lines = []
     for versions, place in sorted({(_versions(r), _place(r)) for r in done}):
         lines.append(f"Made with {versions} on {place}.")

@@ -5,7 +5,7 @@ versions, give the same file.
 
     format: 1
     suite, kind ("quality" or "kernels"), command
-    origins: of the results, each once: {code, git, versions, cpu}
+    origins: of the results, each once: {code, git, versions, cpu, device}
     datasets (quality): by data set
         recipe: what all methods share
         tuning: {trials, seeds, source}, or null for the defaults of all methods

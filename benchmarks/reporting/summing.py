@@ -12,7 +12,7 @@ from .kernel_tables import quartiles
 from .runs import Run
 from .summary import FORMAT, Summary
 
-_ORIGIN = ("code", "git", "versions", "cpu")
+_ORIGIN = ("code", "git", "versions", "cpu")  # and the device, which older records lack
 
 
 def of_selection(
@@ -64,7 +64,7 @@ def _plain(summary: Summary) -> Summary:
 
 
 def _head(suite: str, kind: str, command: str, records: Sequence[Record]) -> Summary:
-    found = {json.dumps({key: r[key] for key in _ORIGIN}, sort_keys=True) for r in records}
+    found = {json.dumps(_origin(record), sort_keys=True) for record in records}
     return {
         "format": FORMAT,
         "suite": suite,
@@ -72,6 +72,11 @@ def _head(suite: str, kind: str, command: str, records: Sequence[Record]) -> Sum
         "command": command,
         "origins": [json.loads(text) for text in sorted(found)],
     }
+
+
+def _origin(record: Record) -> dict[str, Any]:
+    origin = {key: record[key] for key in _ORIGIN}
+    return {**origin, "device": record.get("device", "cpu")}
 
 
 def _dataset(suite: QualitySuite, runs: Sequence[Run]) -> dict[str, Any]:

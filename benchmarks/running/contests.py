@@ -1,8 +1,13 @@
-"""What the kernels suite times: for each kernel our way, and what one would use instead."""
+"""What the kernels suite times: for each kernel our way, and what one would use instead.
+
+A contest is made from a spec and a device. Both sides compute there, except peers that know
+only the CPU (numpy, faiss); their label says so.
+"""
 
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import faiss
@@ -34,13 +39,14 @@ class Contest:
     peer_label: str
 
 
-KERNELS: Registry[Callable[[Spec], Contest]] = Registry("kernel")
+Maker = Callable[[Spec, str], Contest]
+KERNELS: Registry[Maker] = Registry("kernel")
 
 
-def kernel(name: str) -> Callable[[Callable[[Spec], Contest]], Callable[[Spec], Contest]]:
-    """Register a function spec -> Contest under `name`."""
+def kernel(name: str) -> Callable[[Maker], Maker]:
+    """Register a function (spec, device) -> Contest under `name`."""
 
-    def register(make: Callable[[Spec], Contest]) -> Callable[[Spec], Contest]:
+    def register(make: Maker) -> Maker:
         KERNELS.add(name, make)
         return make
 
@@ -65,33 +71,33 @@ def _make_loss(name: str, spec: Spec) -> nn.Module:
     return kind(**{name: known[name] for name in needed})
 
 
-def _loss_contest(name: str, spec: Spec) -> Contest:
-    u = torch.randn(spec["batch_size"], spec["bits"], requires_grad=True)
-    labels = torch.arange(spec["batch_size"]) % spec["classes"]
+def _loss_contest(spec: Spec, device: str, name: str) -> Contest:
+    u = torch.randn(spec["batch_size"], spec["bits"]).to(device).requires_grad_()
+    labels = _batch_labels(spec, device)
 
     def step(loss: nn.Module) -> Callable[[], None]:
         return lambda: loss(u, labels).backward()
 
-    return Contest(
-        step(_make_loss(name, spec)), step(ContrastiveLoss()), "PML ContrastiveLoss"
-    )
+    loss = _make_loss(name, spec).to(device)
+    return Contest(step(loss), step(ContrastiveLoss()), "PML ContrastiveLoss")
+
+
+def _batch_labels(spec: Spec, device: str) -> Tensor:
+    return torch.arange(spec["batch_size"], device=device) % spec["classes"]
 
 
 for _name in _loss_names():
-    KERNELS.add(
-        f"loss/{_name}",
-        lambda spec, name=_name: _loss_contest(name, spec),  # type: ignore[misc]
-    )
+    KERNELS.add(f"loss/{_name}", partial(_loss_contest, name=_name))
 
 
-def _codes(spec: Spec) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _codes(spec: Spec, device: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Noisy class codes: queries, their labels, database, its labels."""
     centres = binarize(torch.randn(spec["classes"], spec["bits"]))
 
     def draw(count: int) -> tuple[Tensor, Tensor]:
         labels = torch.randint(spec["classes"], (count,))
         noise = torch.where(torch.rand(count, spec["bits"]) < 0.25, -1.0, 1.0)
-        return centres[labels] * noise, labels
+        return (centres[labels] * noise).to(device), labels.to(device)
 
     return *draw(spec["queries"]), *draw(spec["database"])
 
@@ -109,20 +115,25 @@ def argsort_map(
     return float(np.mean(values))
 
 
-def map_against_argsort(spec: Spec) -> Contest:
-    codes = _codes(spec)
-    arrays = [values.numpy() for values in codes]
+def map_against_argsort(spec: Spec, device: str) -> Contest:
+    codes = _codes(spec, device)
+    arrays = [values.cpu().numpy() for values in codes]
     return Contest(
         lambda: mean_average_precision(*codes),
         lambda: argsort_map(*arrays),
-        "numpy argsort",
+        "numpy argsort" + _where(device),
     )
 
 
-def map_against_pml(spec: Spec) -> Contest:
-    q, q_labels, r, r_labels = _codes(spec)
+def _where(device: str) -> str:
+    """What to add to the label of a peer that stays on the CPU."""
+    return "" if device == "cpu" else ", CPU"
+
+
+def map_against_pml(spec: Spec, device: str) -> Contest:
+    q, q_labels, r, r_labels = _codes(spec, device)
     calculator = AccuracyCalculator(
-        include=("mean_average_precision",), k=None, device=torch.device("cpu")
+        include=("mean_average_precision",), k=None, device=torch.device(device)
     )
     return Contest(
         lambda: mean_average_precision(q, q_labels, r, r_labels),
@@ -131,19 +142,20 @@ def map_against_pml(spec: Spec) -> Contest:
     )
 
 
-def map_against_faiss(spec: Spec) -> Contest:
+def map_against_faiss(spec: Spec, device: str) -> Contest:
     """Compare mAP@all with a mere search for 100 neighbours in the same packed codes."""
-    q, q_labels, r, r_labels = _codes(spec)
+    q, q_labels, r, r_labels = _codes(spec, device)
     packed = pack_codes(q), pack_codes(r)
-    index = faiss.IndexBinaryFlat(8 * packed[1].shape[1])
-    index.add(packed[1].numpy())
+    queries, database = (values.cpu().numpy() for values in packed)
+    index = faiss.IndexBinaryFlat(8 * database.shape[1])
+    index.add(database)
     k = min(100, len(r))
     return Contest(
         lambda: mean_average_precision(
             packed[0], q_labels, packed[1], r_labels, bits=spec["bits"]
         ),
-        lambda: index.search(packed[0].numpy(), k),
-        f"faiss IndexBinaryFlat.search, k = {k}",
+        lambda: index.search(queries, k),
+        f"faiss IndexBinaryFlat.search, k = {k}{_where(device)}",
     )
 
 
@@ -160,11 +172,13 @@ for _name, _make in (
 STEP_WIDTH, STEP_BITS = 512, (96, 48, 24, 12)
 
 
-def _head_step(spec: Spec, head: nn.Module, loss: nn.Module) -> Callable[[], None]:
+def _head_step(
+    spec: Spec, head: nn.Module, loss: nn.Module, device: str
+) -> Callable[[], None]:
     """Make one training step of a network that is little more than a head."""
-    features = torch.randn(spec["batch_size"], STEP_WIDTH)
-    labels = torch.arange(spec["batch_size"]) % spec["classes"]
-    net = nn.Sequential(nn.Linear(STEP_WIDTH, STEP_WIDTH), nn.ReLU(), head)
+    features = torch.randn(spec["batch_size"], STEP_WIDTH).to(device)
+    labels = _batch_labels(spec, device)
+    net = nn.Sequential(nn.Linear(STEP_WIDTH, STEP_WIDTH), nn.ReLU(), head).to(device)
     optimizer = torch.optim.Adam(net.parameters())
 
     def step() -> None:
@@ -175,20 +189,23 @@ def _head_step(spec: Spec, head: nn.Module, loss: nn.Module) -> Callable[[], Non
     return step
 
 
-def active_step(spec: Spec, scorer: str, num_classes: int | None = None) -> Contest:
+def active_step(
+    spec: Spec, device: str, scorer: str, num_classes: int | None = None
+) -> Contest:
     """Time a step while all neurons are active, against one without NMLayer.
 
     Args:
         spec: of the kernel.
+        device: where to compute.
         scorer: by name.
         num_classes: of whose codes means are kept, and that a classifier learns, too.
     """
     head = ProgressiveHead(STEP_WIDTH, STEP_BITS, scorer=scorer, num_classes=num_classes)
     peer = nn.Sequential(nn.Linear(STEP_WIDTH, STEP_BITS[0]), nn.Tanh())
-    ours = _head_step(spec, head, NMLoss(DPSHLoss(), head))
+    ours = _head_step(spec, head, NMLoss(DPSHLoss(), head), device)
     # as many steps a call as lie between two measurements of pairs
     every = head.current_layer.scorer.every_n_steps
-    plain = _head_step(spec, peer, DPSHLoss())
+    plain = _head_step(spec, peer, DPSHLoss(), device)
     return Contest(
         lambda: [ours() for _ in range(every)],
         lambda: [plain() for _ in range(every)],
@@ -197,45 +214,38 @@ def active_step(spec: Spec, scorer: str, num_classes: int | None = None) -> Cont
 
 
 for _scorer in ("correlation", "drop_one", "complementary", "merge_cost"):
-    KERNELS.add(
-        f"step/active_{_scorer}",
-        lambda spec, scorer=_scorer: active_step(spec, scorer),  # type: ignore[misc]
-    )
+    KERNELS.add(f"step/active_{_scorer}", partial(active_step, scorer=_scorer))
 
 
-def merged_step(spec: Spec, num_classes: int) -> Contest:
+def merged_step(spec: Spec, device: str, num_classes: int) -> Contest:
     """Time a step of a merged head that knows classes, against 12 neurons.
 
     Args:
         spec: of the kernel.
+        device: where to compute.
         num_classes: read from the bits, and pulled to codewords, too, if more than 12.
     """
     bits = STEP_BITS[0], STEP_BITS[-1]
     head = ProgressiveHead(STEP_WIDTH, bits, num_classes=num_classes)
-    labels = torch.arange(spec["batch_size"]) % spec["classes"]
-    head.observe(head(torch.randn(spec["batch_size"], STEP_WIDTH)), labels)
+    x = torch.randn(spec["batch_size"], STEP_WIDTH)
+    head.observe(head(x), _batch_labels(spec, "cpu"))
     head.merge_next()
     peer = nn.Sequential(nn.Linear(STEP_WIDTH, bits[-1]), nn.Tanh())
-    ours = _head_step(spec, head, NMLoss(DPSHLoss(), head))
-    plain = _head_step(spec, peer, DPSHLoss())
+    ours = _head_step(spec, head, NMLoss(DPSHLoss(), head), device)
+    plain = _head_step(spec, peer, DPSHLoss(), device)
     return Contest(ours, plain, f"same step, nn.Linear of {bits[-1]}")
 
 
 for _name, _classes in (("codewords", 2 * STEP_BITS[-1]), ("labels", STEP_BITS[-1])):
     KERNELS.add(
         f"step/active_{_name}",
-        lambda spec, count=_classes: active_step(  # type: ignore[misc]
-            spec, "correlation", count
-        ),
+        partial(active_step, scorer="correlation", num_classes=_classes),
     )
-    KERNELS.add(
-        f"step/merged_{_name}",
-        lambda spec, count=_classes: merged_step(spec, count),  # type: ignore[misc]
-    )
+    KERNELS.add(f"step/merged_{_name}", partial(merged_step, num_classes=_classes))
 
 
 def folded_head(
-    spec: Spec, merge: Any, in_network: bool, classifier: bool = False
+    spec: Spec, device: str, merge: Any, in_network: bool, classifier: bool = False
 ) -> Contest:
     """Time a folded head of 12 bits, against a plain Linear of 12.
 
@@ -243,6 +253,7 @@ def folded_head(
 
     Args:
         spec: of the kernel.
+        device: where to compute.
         merge: see `ProgressiveHead`.
         in_network: both behind the layer of 512 that training steps are timed with.
         classifier: whether the head has one.
@@ -250,9 +261,8 @@ def folded_head(
     num_classes = spec["classes"] if classifier else None
     head = ProgressiveHead(STEP_WIDTH, STEP_BITS, merge=merge, num_classes=num_classes)
     x = torch.randn(spec["batch_size"], STEP_WIDTH)
-    labels = torch.arange(spec["batch_size"]) % spec["classes"]
     while not head.finished:
-        head.observe(head(x), labels)
+        head.observe(head(x), _batch_labels(spec, "cpu"))
         head.merge_next()
     folded = head.fold()
     if merge == "linear":  # sign(tanh(x)) = sign(x)
@@ -264,6 +274,7 @@ def folded_head(
         trunk = nn.Sequential(nn.Linear(STEP_WIDTH, STEP_WIDTH), nn.ReLU())
         folded, plain = nn.Sequential(trunk, folded), nn.Sequential(trunk, plain)
         peer = "same network, nn.Linear of 12"
+    folded, plain, x = folded.to(device), plain.to(device), x.to(device)
 
     def without_grad(module: nn.Module) -> Callable[[], None]:
         def call() -> None:
@@ -279,24 +290,22 @@ for _merge in ("linear", "tanh"):
     for _what, _in_network in (("folded", False), ("network", True)):
         KERNELS.add(
             f"serve/{_what}_{_merge}",
-            lambda spec, merge=_merge, whole=_in_network: folded_head(  # type: ignore[misc]
-                spec, merge, whole
-            ),
+            partial(folded_head, merge=_merge, in_network=_in_network),
         )
 
 
 KERNELS.add(
     "serve/network_classifier",
-    lambda spec: folded_head(spec, "linear", in_network=True, classifier=True),
+    partial(folded_head, merge="linear", in_network=True, classifier=True),
 )
 
 
 @kernel("step/active_nmlayer")
-def chain_step(spec: Spec) -> Contest:
+def chain_step(spec: Spec, device: str) -> Contest:
     """Time one training step while all of 96 neurons are active, against 12 plain ones."""
-    features = torch.rand(spec["batch_size"], 64)
-    labels = torch.arange(spec["batch_size"]) % spec["classes"]
-    problem = Problem(64, spec["classes"], 12, 1, 1.0, spec["batch_size"])
+    features = torch.rand(spec["batch_size"], 64).to(device)
+    labels = _batch_labels(spec, device)
+    problem = Problem(64, spec["classes"], 12, 1, 1.0, spec["batch_size"], device=device)
     head = ProgressiveHead(HIDDEN, bits=(96, 48, 24, 12))
     ours = Learner(problem, head, NMLoss(DPSHLoss(), head), lr=1e-3)
     peer = Learner(problem, nn.Linear(HIDDEN, 12), DPSHLoss(), lr=1e-3)

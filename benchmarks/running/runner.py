@@ -17,7 +17,7 @@ from .environment import environment
 
 EXECUTORS: dict[str, Callable[[Spec, Path | None, Machine], tuple[Record, Arrays]]] = {
     "quality": quality.execute,
-    "kernel": lambda spec, root, machine: kernels.execute(spec),
+    "kernel": lambda spec, root, machine: kernels.execute(spec, machine),
 }
 _THIS = Machine()
 
@@ -94,7 +94,7 @@ def _count_skipped(
     if "refused" in record:  # whatever the device
         summary.refused += 1
     else:
-        # records older than the option, and those of kernels, are of the CPU
+        # records older than the option are of the CPU
         summary.elsewhere += not same_device(record.get("device", "cpu"), machine.device)
 
 

@@ -334,7 +334,7 @@ def test_a_table_names_the_device():
         ({"device": "cpu"}, "A CPU"),
         ({"device": "cuda:0 (H100)"}, "cuda:0 (H100) beside A CPU"),
     ):
-        made, code = notes._origin([{**record, **given}])
+        made, code = notes.origins([{**record, **given}])
         assert made == f"Made with torch 2 on {expected}."
         assert code == "Code: sources abc."
 

@@ -5,6 +5,8 @@ import torch
 from benchmarks.reporting import kernel_tables
 from benchmarks.results import Store
 from benchmarks.running import contests, kernels
+from benchmarks.running.devices import Machine
+from benchmarks.running.environment import environment
 from benchmarks.specs import plan_kernels
 from benchmarks.suite_files import load_suite
 from benchmarks.suites import KernelSuite
@@ -30,8 +32,9 @@ def test_every_kernel_runs_and_is_in_the_table(tmp_path):
     store, specs = Store(tmp_path), plan_kernels(TINY)
     for spec in specs[:-1]:
         record, arrays = kernels.execute(spec)
+        assert record["device"] == "cpu"
         assert all(len(seconds) == 2 and seconds.min() > 0 for seconds in arrays.values())
-        store.save(spec, record, arrays)
+        store.save(spec, {**record, **environment()}, arrays)
     store.save(specs[-1], {"error": "boom"}, {})
     lines = kernel_tables.table_text(TINY, specs, store, "a command").splitlines()
     rows = [line for line in lines if line.startswith("| ")][2:]
@@ -73,7 +76,7 @@ def test_threads_are_those_of_the_spec():
 def test_peers_compute_nearly_the_same():
     for name in ("map/argsort", "map/pml"):
         (spec,) = plan_kernels(load_suite("kernels"), [name])
-        contest = contests.KERNELS[name]({**spec, "queries": 20, "database": 2000})
+        contest = contests.KERNELS[name]({**spec, "queries": 20, "database": 2000}, "cpu")
         peer = contest.peer()
         if isinstance(peer, dict):
             peer = peer["mean_average_precision"]
@@ -86,7 +89,19 @@ def test_a_median_ratio_is_that_of_the_repeats(tmp_path):
     store = Store(tmp_path)
     (spec,) = plan_kernels(TINY, ["map/argsort"])
     arrays = {"ours_s": np.array([1.0, 2.0, 9.0]), "peer_s": np.array([2.0, 2.0, 3.0])}
-    store.save(spec, {"peer": "p"}, arrays)
-    row = kernel_tables.table_text(TINY, [spec], store, "c").splitlines()[4]
+    store.save(spec, {"peer": "p", **environment(), "device": "cuda (A card)"}, arrays)
+    text = kernel_tables.table_text(TINY, [spec], store, "c")
+    row = text.splitlines()[4]
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert cells == ["map/argsort", "p", "2000.00", "2000.00", "1.00", "0.75 to 2.00"]
+    assert f"torch {torch.__version__}" in text
+    assert "on cuda (A card) beside" in text
+
+
+@pytest.mark.gpu
+def test_every_kernel_runs_on_a_device():
+    for spec in plan_kernels(TINY):
+        record, _ = kernels.execute(spec, Machine("cuda"))
+        assert record["device"] == f"cuda ({torch.cuda.get_device_name()})"
+        on_cpu = "numpy" in record["peer"] or "faiss" in record["peer"]
+        assert record["peer"].endswith(", CPU") is on_cpu
