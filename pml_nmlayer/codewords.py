@@ -11,35 +11,40 @@ from .similarity import check_labels, class_rows
 
 _STARTS = 5  # rotations to begin with; the best end is taken
 _ROUNDS = 50  # at most; it settles long before
-_MANY_CLASSES = 1000  # above, one start and no spare codes: assignment takes its time
+_MANY_CLASSES = 1000  # above, one start: assignment takes its time
 
 
-def semantic_codebook(class_means: Tensor, bits: int, seed: int = 0) -> Tensor:
+def semantic_codebook(
+    class_means: Tensor, bits: int, seed: int = 0, spare: int = 0
+) -> Tensor:
     r"""Give similar classes similar codewords, and each class one of its own.
 
     Formula:  max over π, R of sum over c of ⟨b_π(c), R t_c⟩, where t_c is the class mean,
-              centred, of unit length, reduced to its K first principal components; b are 2C
-              codes that are far apart (`maximin_codebook`; fewer if there are fewer), π
-              chooses a different one for each class, and R is orthogonal. π and R are found
-              in turn, by assignment and by the Procrustes solution, from several R. If
-              class means have K entries, columns are then permuted and negated so that they
-              agree with these best.
+              centred, of unit length, reduced to its K first principal components; b are
+              (1 + spare) C codes that are far apart (`maximin_codebook`; fewer if there are
+              fewer), π chooses a different one for each class, and R is orthogonal. π and R
+              are found in turn, by assignment and by the Procrustes solution, from several
+              R. If class means have K entries, columns are then permuted and negated so
+              that they agree with these best.
 
     Args:
         class_means: what is known of the classes: means of codes, outputs or features.
         bits: code length K >= 1.
         seed: of the codes and of the first R. One seed always gives the same codewords.
+        spare: codes to choose from for each class, beyond one. Without any, codewords are
+            as far apart as can be, and their bits correlate least; the more there are, the
+            more bits similar classes share.
 
     Shapes:   (C, D) -> (C, K) float32 of -1 and +1, on the CPU.
     Returns:  codewords, all different. A class whose mean is that of all gets any.
-    Raises:   ValueError: means not of shape (C, D) or not finite; C > 2^K.
+    Raises:   ValueError: means not of shape (C, D) or not finite; C > 2^K; spare < 0.
     Source:   this package; alternation as in ITQ (Gong and Lazebnik, CVPR 2011).
               Differs: an assignment (scipy) takes the place of their sign, so that no two
               classes share a code.
 
     Example:
         >>> means = torch.tensor([[4., 0.], [4., 1.], [-4., 0.], [-4., 1.]])
-        >>> b = semantic_codebook(means, bits=6)
+        >>> b = semantic_codebook(means, bits=6, spare=1)
         >>> [int((b[0] != b[c]).sum()) for c in range(4)]
         [0, 2, 4, 6]
     """
@@ -49,17 +54,17 @@ def semantic_codebook(class_means: Tensor, bits: int, seed: int = 0) -> Tensor:
         )
     if not bool(class_means.isfinite().all()):
         raise ValueError("class_means hold NaN or inf: no codewords can be told from them")
+    if spare < 0:
+        raise ValueError(f"spare codes must be at least 0 a class, got {spare}")
     classes = len(class_means)
-    many = classes > _MANY_CLASSES
     check_codebook_size(classes, bits)
-    pool = maximin_codebook(min(classes * (1 if many else 2), 2**bits), bits, seed)
+    pool = maximin_codebook(min(classes * (1 + spare), 2**bits), bits, seed)
     means = class_means.detach().cpu().double()
     means = means - means.mean(0)
     wanted = _principal(F.normalize(means, dim=1), bits)
     generator = torch.Generator("cpu").manual_seed(seed)
-    ends = [
-        _assign(wanted, pool.double(), generator) for _ in range(1 if many else _STARTS)
-    ]
+    starts = 1 if classes > _MANY_CLASSES else _STARTS
+    ends = [_assign(wanted, pool.double(), generator) for _ in range(starts)]
     _, codewords = max(ends, key=lambda end: end[0])
     if means.shape[1] == bits:
         codewords = _as_aligned(codewords, means)

@@ -252,13 +252,18 @@ class Codewords(Scorer):
     Right after the merge, the code is better than random, pruned or by correlation, on
     average over losses and data sets. Training on makes up for nearly all of the
     difference, unless little of it is left (docs/does-it-work.md).
-    Needs a layer with `num_classes`. No weighting: what is solved for is a weight.
+    Needs a layer with `num_classes`, of which it is the default. No weighting: what is
+    solved for is a weight.
     """
 
     needs_codewords = True
 
     def __init__(self) -> None:
         super().__init__("equal")
+
+    def edges(self, graph: RedundancyGraph, out_bits: int) -> tuple[Tensor, None]:
+        """Strengths |ρ|: by them a schedule sees whether bits change; groups do not."""
+        return graph.correlation().abs(), None
 
     def group(
         self,

@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pml_nmlayer.bit_statistics import bit_statistics
 from pml_nmlayer.codewords import (
     ClassMeans,
     class_nll,
@@ -33,18 +34,25 @@ def test_every_class_has_a_codeword_of_its_own(classes, width, bits, seed):
     assert torch.equal(codewords, semantic_codebook(means, bits, seed))
 
 
-def test_similar_classes_get_similar_codewords():
-    # Ten pairs of twins: the codeword next to that of a class must be its twin's.
+def test_similar_classes_get_similar_codewords_if_there_is_a_choice():
+    # Ten pairs of twins: with spare codes they share bits, the more the more there are.
     generator = torch.Generator().manual_seed(0)
     centres = torch.randn(10, 32, generator=generator).repeat_interleave(2, 0)
     means = centres + 0.1 * torch.randn(20, 32, generator=generator)
-    apart = distances(semantic_codebook(means, bits=16))
     twins = torch.arange(20) ^ 1
-    others = apart.clone().fill_diagonal_(0)
-    others[torch.arange(20), twins] = 0
-    of_twins = apart[torch.arange(20), twins]
-    assert of_twins.min() >= 1
-    assert of_twins.mean() < 0.85 * others.sum() / (20 * 18)
+    shares, correlations = [], []
+    for spare in (0, 1, 7):
+        codewords = semantic_codebook(means, bits=16, spare=spare)
+        apart = distances(codewords)
+        of_twins = apart[torch.arange(20), twins]
+        assert of_twins.min() >= 1
+        others = (apart.sum() - of_twins.sum()) / (20 * 18)
+        shares.append(of_twins.mean() / others)
+        correlations.append(bit_statistics(codewords).summary()["bit_correlation"])
+    assert shares[0] > shares[1] > shares[2]
+    assert shares[1] < 0.85
+    assert shares[2] < 0.75
+    assert correlations[0] < correlations[1] < correlations[2]
 
 
 def test_columns_agree_with_means_of_that_width():
@@ -62,7 +70,7 @@ def test_columns_agree_with_means_of_that_width():
     torch.testing.assert_close((centred * again).sum(), best)
 
 
-def test_many_classes_are_assigned_without_spare_codes(monkeypatch):
+def test_of_many_classes_one_start_is_enough(monkeypatch):
     monkeypatch.setattr("pml_nmlayer.codewords._MANY_CLASSES", 3)
     codewords = semantic_codebook(torch.randn(8, 5), 3)
     assert len(codewords.unique(dim=0)) == 8
@@ -86,6 +94,11 @@ def test_classes_of_which_nothing_is_known_get_codewords_too():
 def test_bad_means(means, bits, message):
     with pytest.raises(ValueError, match=message):
         semantic_codebook(means, bits)
+
+
+def test_fewer_than_no_spare_codes():
+    with pytest.raises(ValueError, match="at least 0 a class, got -1"):
+        semantic_codebook(torch.zeros(2, 3), 4, spare=-1)
 
 
 @pytest.mark.parametrize("kind", ["ids", "rows"])

@@ -28,9 +28,12 @@ class HashLearner(Learner):
     Args:
         trace: encode items as they were encoded right before and right after each merge
             m = 1, 2, ..., too: encodings `before_m` and `after_m` of lengths of their own.
+        learn_weights: train the weights of groups from the merge on, at the rate of the
+            head. A control: a layer of the package keeps them.
     """
 
     trace: bool = False
+    learn_weights: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -44,11 +47,20 @@ class HashLearner(Learner):
         self.sample = features[rows], labels[rows]
         super().fit(features, labels)
 
+    def optimizers(self) -> list[torch.optim.Adam]:
+        """Make those of a learner, the weights of groups included if they are learned."""
+        optimizers = super().optimizers()
+        if self.learn_weights:  # no gradient before the merge, hence no step either
+            layers = [m for m in self.head.modules() if isinstance(m, NMLayer)]
+            optimizers[0].add_param_group({"params": [each.weights for each in layers]})
+        return optimizers
+
     def keep(self, head: ProgressiveHead) -> None:
         """Keep the graph, the groups and the network of the merge just made."""
         m = head.stage
         layer = head.layers[m - 1]
         assert isinstance(layer, NMLayer)
+        layer.weights.requires_grad_(self.learn_weights)
         graph = layer.graph
         now = {
             "correlation": graph.correlation(),
@@ -57,7 +69,9 @@ class HashLearner(Learner):
         }
         if graph.scored_items > 0:  # else the scorer did not look at importances
             now["importance"] = graph.importance
-        self.kept |= {f"{name}_{m}": values.cpu().clone() for name, values in now.items()}
+        self.kept |= {
+            f"{name}_{m}": values.detach().cpu().clone() for name, values in now.items()
+        }
         if m == 1:
             self.kept["importance_start"] = self._importance(self._folded(head, m - 1))
         if self.trace:

@@ -24,11 +24,13 @@ from .scorers import STATIC, scorer_of
 LONGEST = 48
 # Options of all methods with merges; see `merged`.
 MERGING: dict[str, Any] = {
-    "scorer": "correlation",
+    "scorer": None,
     "weighting": None,
+    "learn_weights": False,
     "longest": LONGEST,
     "merges": None,
     "classes": False,
+    "spare_codewords": 0,
     "codeword_weight": None,
     "label_weight": None,
     "readout": READOUT,
@@ -60,11 +62,13 @@ def merged(
     loss: Loss,
     problem: Problem,
     tanh: bool,
-    scorer: str,
+    scorer: str | None,
     weighting: str | None,
+    learn_weights: bool,
     longest: int,
     merges: int | None,
     classes: bool,
+    spare_codewords: int,
     codeword_weight: float | None,
     label_weight: float | None,
     readout: float,
@@ -83,12 +87,15 @@ def merged(
         loss: the base loss.
         problem: with the wanted width K.
         tanh: whether the head ends in tanh.
-        scorer: by name; "static" merges neighbours, all the way before the first step.
+        scorer: by name; "static" merges neighbours, all the way before the first step. None
+            for the default of `ProgressiveHead`.
         weighting: of the scorer; None for its own default.
+        learn_weights: whether weights inside groups are trained on after the merge.
         longest: see `chain`.
         merges: None for one at every halving, 1 for a single one at the end of the chain.
         classes: whether the head is told how many classes there are, and `NMLoss` teaches
             them; else neither codewords nor a classifier add anything.
+        spare_codewords: see `ProgressiveHead`.
         codeword_weight: of `NMLoss`; None for its default. As of what follows, not
             without classes.
         label_weight: of `NMLoss`; None for its default.
@@ -103,11 +110,13 @@ def merged(
         stage_lr: every merge multiplies all learning rates by it.
         options: of the loss.
     """
-    if scorer == STATIC and (max_group is not None or trace or classes or stage_lr != 1):
+    if scorer == STATIC and (
+        max_group is not None or trace or classes or stage_lr != 1 or learn_weights
+    ):
         raise ValueError(
             "scorer static has groups of its own from the start, no merge to trace and no "
             f"code to find codewords in: leave max_group={max_group}, trace={trace}, "
-            f"classes={classes} and stage_lr={stage_lr} out"
+            f"classes={classes}, stage_lr={stage_lr} and learn_weights={learn_weights} out"
         )
     if not classes and (codeword_weight, label_weight, readout) != (None, None, READOUT):
         raise ValueError(
@@ -134,6 +143,7 @@ def merged(
         lift=loss.per_class and not loss.any_width and not has_centres,
         num_classes=problem.num_classes if finds_codewords else None,
         readout=(readout if classes else 0.0) if finds_codewords else None,
+        spare_codewords=spare_codewords,
     )
     more = {"head": head} if has_centres else {}
     own = parts(loss, problem, bits[0], options, **more)
@@ -142,7 +152,7 @@ def merged(
     if scorer == STATIC:
         merge_at_once(head)
         return HashLearner(problem, head, **own)
-    learner = HashLearner(problem, head, trace=trace, **own)
+    learner = HashLearner(problem, head, trace=trace, learn_weights=learn_weights, **own)
     schedule = FixedTimes(merge_epochs(problem, len(bits) - 1, active))
     merging = ProgressiveMerging(head, schedule=schedule, on_change=learner.keep)
     learner.after_epoch = merging.step

@@ -29,12 +29,16 @@ class Static(Scorer):
         return groups, 1 / sizes[groups].float()
 
 
-def scorer_of(name: str, weighting: str | None) -> Scorer:
-    """Make a scorer of the package, or the static control.
+def scorer_of(name: str | None, weighting: str | None) -> Scorer | None:
+    """Make a scorer of the package, or the static control; None for the package's default.
 
     Raises:
         ValueError: an unknown name, or a weighting where the scorer has no choice.
     """
+    if name is None:
+        if weighting is not None:
+            raise ValueError(f"weighting={weighting!r} needs a scorer that is named")
+        return None
     known: dict[str, Callable[..., Scorer]] = {**SCORERS, STATIC: Static}
     check_known("scorer", [name], known)
     if weighting is None:

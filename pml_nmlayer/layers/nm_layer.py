@@ -49,8 +49,8 @@ class NMLayer(Configured):
     the mean code of each class, and at the merge one code of K' bits a class, distinct and
     near to these means, so that similar classes have similar codewords (see
     `semantic_codebook`). `codeword_targets` tells which code an item should have from then
-    on; `NMLoss` pulls it there. (The scorer "codewords" finds them in the longer code
-    instead, and merges bits towards them.)
+    on; `NMLoss` pulls it there. The scorer "codewords" finds them in the long code, and
+    merges bits towards them; with others they are found in the merged one.
 
     In a torch process group (DistributedDataParallel) `observe` and `freeze` are calls that
     all processes make together: the graph is that of the union of their batches, and all
@@ -62,7 +62,7 @@ class NMLayer(Configured):
         scorer: what is measured and merged: "correlation", "drop_one", "complementary",
             "merge_cost", "codewords" (needs `num_classes`), "random", "prune", a `Scorer`,
             or a function (codes, labels) -> (K, K). On which batches and how many items:
-            see `Scorer`.
+            see `Scorer`. None for "codewords" with `num_classes`, else "correlation".
         max_group: largest number of bits in a group; ceil(K / K') if None, which makes
             all groups equally large where K' divides K.
         gradient: what a member of a group gets in training: the derivative, "weighted" by
@@ -75,14 +75,18 @@ class NMLayer(Configured):
             that were counted.
         num_classes: C, to learn codewords of classes; None for none. Labels are then
             needed, class ids in [0, C) or multi-hot rows (B, C).
+        spare_codewords: codes to choose codewords from for each class, beyond one. With 0
+            codewords are as far apart as can be; the more, the more bits similar classes
+            share, and the more bits correlate (docs/does-it-work.md has it measured).
 
     Shapes:   u (B, K) -> (B, K) active, (B, K') frozen. Every buffer keeps its shape, so
               that load_state_dict(strict=True) works in any phase; phase, groups and graph
               come with it. A state saved with other arguments is refused (ValueError).
     Returns:  tensor of the dtype of u, with gradients to every bit of non-zero weight.
     Raises:   ValueError: not 1 <= K' < K, max_group too small, an unknown scorer or
-              gradient, a scorer that needs codewords without `num_classes`, more classes
-              than codes (C > 2^K'), or input of another width.
+              gradient, a scorer that needs codewords or spare_codewords without
+              `num_classes`, spare_codewords < 0, more classes than codes (C > 2^K'), or
+              input of another width.
     Source:   Fu et al., IJCAI 2019, arXiv:1809.02302.
               Differs: the abstract leaves the update of the graph, the weights, signs,
               gradients and the bound on groups open; here they are as stated.
@@ -106,11 +110,12 @@ class NMLayer(Configured):
         self,
         in_bits: int,
         out_bits: int,
-        scorer: str | Scorer | Callable[[Tensor, Tensor], Tensor] = "correlation",
+        scorer: str | Scorer | Callable[[Tensor, Tensor], Tensor] | None = None,
         max_group: int | None = None,
         gradient: MemberGradient = "weighted",
         memory: int = 10_000,
         num_classes: int | None = None,
+        spare_codewords: int = 0,
     ) -> None:
         super().__init__()
         if not 1 <= out_bits < in_bits:
@@ -125,12 +130,20 @@ class NMLayer(Configured):
         if gradient not in get_args(MemberGradient):
             raise ValueError(f"gradient must be 'full' or 'weighted', got {gradient!r}")
         self.gradient = gradient
+        if scorer is None:
+            scorer = "correlation" if num_classes is None else "codewords"
         self.scorer = make_scorer(scorer)
         if self.scorer.needs_codewords and num_classes is None:
             raise ValueError(
                 f"the scorer {self.scorer!r} merges bits towards codewords of the classes: "
                 "it needs num_classes"
             )
+        if spare_codewords < 0 or (spare_codewords > 0 and num_classes is None):
+            raise ValueError(
+                "spare_codewords must be >= 0, of a layer with num_classes; got "
+                f"spare_codewords={spare_codewords}, num_classes={num_classes}"
+            )
+        self.spare_codewords = spare_codewords
         self.graph = RedundancyGraph(in_bits, memory)
         self.num_classes = num_classes
         self.class_means: ClassMeans | None = None
@@ -240,7 +253,7 @@ class NMLayer(Configured):
         codewords = None
         if self.scorer.needs_codewords:
             assert self.class_means is not None
-            codewords = semantic_codebook(self.class_means.mean, self.target_bits)
+            codewords = self._codebook(self.class_means.mean)
             agreement = self.class_means.agreement(codewords.to(self.weights))
             groups, weights = self.scorer.group(self.graph, *sizes, agreement)
         else:
@@ -252,8 +265,11 @@ class NMLayer(Configured):
             assert self.codewords is not None
             if codewords is None:
                 means = self.class_means.mean @ self.merge_matrix().T
-                codewords = semantic_codebook(means, self.target_bits)
+                codewords = self._codebook(means)
             self.codewords.copy_(as_on_first(codewords.to(self.codewords)))
+
+    def _codebook(self, means: Tensor) -> Tensor:
+        return semantic_codebook(means, self.target_bits, spare=self.spare_codewords)
 
     def codeword_targets(self, labels: Tensor) -> Tensor | None:
         """Tell which codes items should have.
@@ -343,6 +359,7 @@ class NMLayer(Configured):
             "gradient": self.gradient,
             "memory": self.graph.memory,
             "num_classes": self.num_classes,
+            "spare_codewords": self.spare_codewords,
         }
 
     def _load_from_state_dict(self, *args: Any) -> None:

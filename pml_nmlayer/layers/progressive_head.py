@@ -65,6 +65,7 @@ class ProgressiveHead(Configured):
             bit has to tell apart, the less a linear map can, and the more the classifier
             has to. 0 leaves the classifier out: codewords are then only pulled to. None
             for 0.6, or nothing without `num_classes`.
+        spare_codewords: see `NMLayer`; the same number at each stage.
 
     Shapes:   x (B, in_features) -> h (B, bits now). All parameters and buffers keep their
               shapes through all stages, and a state saved with other arguments is refused
@@ -72,7 +73,7 @@ class ProgressiveHead(Configured):
     Returns:  real outputs before sign.
     Raises:   ValueError: lengths not strictly falling or < 1, unknown options,
               merge="tanh" without tanh, num_classes without a merge or more than some
-              merge has codes, readout < 0 or without num_classes.
+              merge has codes, readout < 0 or without num_classes, as of spare_codewords.
     Source:   Fu et al., IJCAI 2019, arXiv:1809.02302.
               Differs: where the merge stands, and that the next stage's active phase begins
               with the merge, are decided here.
@@ -93,7 +94,7 @@ class ProgressiveHead(Configured):
         in_features: int,
         bits: Sequence[int] = (96, 48, 24, 12),
         activation: Activation = "tanh",
-        scorer: str | Scorer | Callable[[Tensor, Tensor], Tensor] = "correlation",
+        scorer: str | Scorer | Callable[[Tensor, Tensor], Tensor] | None = None,
         merge: MergeAt = "linear",
         max_group: int | None = None,
         gradient: MemberGradient = "weighted",
@@ -103,6 +104,7 @@ class ProgressiveHead(Configured):
         longer: Longer = "snapshot",
         num_classes: int | None = None,
         readout: float | None = None,
+        spare_codewords: int = 0,
     ) -> None:
         super().__init__()
         bits = tuple(bits)
@@ -120,6 +122,10 @@ class ProgressiveHead(Configured):
             raise ValueError(
                 f"codewords (num_classes={num_classes}) are found at a merge, but "
                 f"bits={bits} has none: put a longer length first or leave num_classes out"
+            )
+        if spare_codewords != 0 and num_classes is None:
+            raise ValueError(
+                f"spare_codewords={spare_codewords} is of no use without num_classes"
             )
         if readout is not None and (num_classes is None or readout < 0):
             raise ValueError(
@@ -142,7 +148,16 @@ class ProgressiveHead(Configured):
         if num_classes is not None and readout > 0:
             self.classifier = nn.Linear(in_features, num_classes)
         self.layers = nn.ModuleList(
-            NMLayer(long, short, scorer, max_group, gradient, memory, num_classes)
+            NMLayer(
+                long,
+                short,
+                scorer,
+                max_group,
+                gradient,
+                memory,
+                num_classes,
+                spare_codewords,
+            )
             for long, short in pairwise(bits)
         )
         self.longer = longer

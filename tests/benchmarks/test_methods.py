@@ -28,6 +28,7 @@ from benchmarks.suites import Tuned
 from benchmarks.training.seeding import seed_everything
 from pml_nmlayer.codes import binarize
 from pml_nmlayer.codewords import class_nll, codeword_nll, label_residual
+from pml_nmlayer.scorers import Codewords, Correlation
 from tests import naive
 
 PROBLEM = Problem(in_features=8, num_classes=4, bits=6, epochs=3, decay=0.4, batch_size=16)
@@ -170,8 +171,37 @@ def test_a_merge_may_change_the_learning_rate():
     assert not torch.equal(plain.head.linear.weight, method.head.linear.weight)
     with pytest.raises(ValueError, match="stage_lr must be > 0, got 0"):
         trained("supcon_nm_stage_lr", stage_lr=0.0)
-    with pytest.raises(ValueError, match=r"stage_lr=0\.5 out"):
+    with pytest.raises(ValueError, match=r"stage_lr=0\.5 and"):
         trained("supcon_nm_stage_lr", scorer="static", stage_lr=0.5)
+
+
+@pytest.mark.parametrize("merge", ["linear", "tanh"])
+def test_weights_of_groups_are_learned_only_if_asked_for(merge):
+    learned, kept = (
+        trained("supcon_nm", longest=12, classes=True, merge=merge, learn_weights=learn)
+        for learn in (True, False)
+    )
+    for method, changed in ((learned, True), (kept, False)):
+        found = method.diagnostics()
+        (layer,) = method.head.layers
+        assert np.array_equal(found["groups_1"], layer.groups.numpy())
+        now = layer.weights.detach().numpy()
+        assert np.array_equal(found["weights_1"], now) is not changed
+        codes = method.head.codes(method.trunk(FEATURES))
+        assert torch.equal(method.encode(FEATURES)["code"], codes)
+    with pytest.raises(ValueError, match="learn_weights=True out"):
+        trained("supcon_nm", scorer="static", learn_weights=True)
+
+
+def test_scorer_and_codewords_are_those_of_the_package_unless_named():
+    for classes, kind in ((False, Correlation), (True, Codewords)):
+        (layer,) = trained("dpsh_nm", longest=12, classes=classes).head.layers
+        assert type(layer.scorer) is kind
+        assert layer.spare_codewords == 0
+    (layer,) = trained("dpsh_nm", longest=12, classes=True, spare_codewords=2).head.layers
+    assert layer.spare_codewords == 2
+    with pytest.raises(ValueError, match="weighting='equal' needs a scorer that is named"):
+        trained("dpsh_nm", weighting="equal")
 
 
 def test_the_control_without_merging_has_codewords_and_a_classifier():

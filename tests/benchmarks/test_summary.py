@@ -85,7 +85,7 @@ def timed(tmp_path):
 
 def test_values_lie_by_metric_length_and_seed(summary):
     assert (summary["suite"], summary["kind"]) == ("s", "quality")
-    assert summary["origins"] == [MADE]
+    assert summary["origins"] == [{**MADE, "device": "cpu"}]
     digits = summary["datasets"]["digits"]
     assert digits["recipe"]["epochs"] == 4
     assert digits["tuning"] is None

@@ -14,6 +14,7 @@ from pml_nmlayer.layers import NMLayer, ProgressiveHead
 from pml_nmlayer.losses import CSQLoss, DPSHLoss, HashNetLoss, NMLoss
 from pml_nmlayer.ranking import mean_average_precision
 from pml_nmlayer.redundancy import groups_for_targets
+from pml_nmlayer.scorers import Codewords
 from tests import naive
 from tests.digits import digits
 
@@ -30,12 +31,28 @@ def merged_head(num_classes=4, **options):
     return head
 
 
-def test_a_merge_finds_codewords_near_the_means_of_the_merged_code():
-    head = merged_head()
-    layer = head.layers[0]
-    means = layer.class_means.mean @ layer.merge_matrix().T
-    assert torch.equal(layer.codewords, semantic_codebook(means, 6))
-    assert len(layer.codewords.unique(dim=0)) == 4
+@pytest.mark.parametrize("spare", [0, 3])
+def test_a_merge_finds_codewords_near_the_means_of_the_long_or_the_merged_code(spare):
+    long = merged_head(spare_codewords=spare).layers[0]
+    merged = merged_head(spare_codewords=spare, scorer="correlation").layers[0]
+    assert isinstance(long.scorer, Codewords)
+    for layer, means in (
+        (long, long.class_means.mean),
+        (merged, merged.class_means.mean @ merged.merge_matrix().T),
+    ):
+        assert torch.equal(layer.codewords, semantic_codebook(means, 6, spare=spare))
+        assert len(layer.codewords.unique(dim=0)) == 4
+
+
+def test_bad_spare_codewords():
+    with pytest.raises(ValueError, match=r"spare_codewords=1 is of no use without num_cla"):
+        ProgressiveHead(6, bits=(12, 6), spare_codewords=1)
+    for spare, num_classes in ((-1, 4), (1, None)):
+        with pytest.raises(ValueError, match=f"spare_codewords={spare}, num_classes="):
+            NMLayer(12, 6, num_classes=num_classes, spare_codewords=spare)
+    saved = merged_head(spare_codewords=2).state_dict()
+    with pytest.raises(ValueError, match="spare_codewords: 2, here 0"):
+        merged_head().load_state_dict(saved)
 
 
 def test_targets_are_codewords_and_votes():
@@ -223,7 +240,7 @@ def test_without_a_readout_it_is_a_head_that_finds_codewords():
     x, heads = torch.randn(32, 6), []
     for options in ({}, {"num_classes": 4, "readout": 0}):
         torch.manual_seed(0)
-        head = ProgressiveHead(6, bits=(12, 6), **options)
+        head = ProgressiveHead(6, bits=(12, 6), scorer="correlation", **options)
         head.observe(head(x), LABELS)
         head.merge_next()
         heads.append(head)
