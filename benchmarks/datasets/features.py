@@ -1,4 +1,4 @@
-"""Feature sets in .npz files: `features`, `labels`, and maybe `split`."""
+"""Feature sets in .npz files: `features`, `labels`, maybe `split` and `coarse_labels`."""
 
 import zipfile
 from pathlib import Path
@@ -13,7 +13,8 @@ from .sources import SOURCES, Source
 PARTS = ("train", "validation", "test", "database")
 LAYOUT = (
     "It is a .npz file with features (N, D) and labels, class ids (N,) or multi-hot rows "
-    "(N, C), and maybe split (N,) with train or test of each item; "
+    "(N, C), maybe split (N,) with train or test of each item, and maybe coarse_labels "
+    "(N,), ids of superclasses; "
     "`python -m benchmarks extract` writes such files."
 )
 
@@ -31,7 +32,7 @@ def load_npz(path: Path) -> Collection:
     try:
         # opened here: numpy leaves a damaged file open
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-            names = ("features", "labels", "split")
+            names = ("features", "labels", "split", "coarse_labels")
             arrays = {name: file[name] for name in names if name in file.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} cannot be read as a feature set: {error}") from error
@@ -41,7 +42,8 @@ def load_npz(path: Path) -> Collection:
     features = torch.from_numpy(arrays["features"].astype(np.float32, copy=False))
     try:
         parts = parts_of(arrays["split"]) if "split" in arrays else {}
-        return Collection(features, integer(arrays["labels"]), parts)
+        coarse = integer(arrays["coarse_labels"]) if "coarse_labels" in arrays else None
+        return Collection(features, integer(arrays["labels"]), parts, coarse)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 

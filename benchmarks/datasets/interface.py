@@ -35,6 +35,8 @@ class Collection:
         labels: class ids (N,), or multi-hot rows (N, C) of 0 and 1.
         parts: ids by "train", "test", "validation", "database", as far as the source itself
             says who is what; an item may be in two parts.
+        coarse_labels: superclass ids (N,), where there are such. Nothing is trained by
+            them; codes are judged by them, too.
 
     Raises:
         ValueError: labels of another form or number, or features that are not finite.
@@ -43,6 +45,7 @@ class Collection:
     items: Items
     labels: Tensor
     parts: Mapping[str, Tensor] = field(default_factory=dict)
+    coarse_labels: Tensor | None = None
 
     def __post_init__(self) -> None:
         count = len(self.items)
@@ -58,6 +61,11 @@ class Collection:
             )
         if self.multi_label and int(self.labels.max()) > 1:
             raise ValueError("multi-hot labels must hold 0 and 1 only")
+        if self.coarse_labels is not None and self.coarse_labels.shape != (count,):
+            raise ValueError(
+                f"coarse_labels must be superclass ids ({count},), got shape "
+                f"{tuple(self.coarse_labels.shape)}"
+            )
         if isinstance(self.items, Tensor) and (
             self.items.ndim != 2 or not bool(self.items.isfinite().all())
         ):
@@ -86,6 +94,7 @@ class Split:
     database: Tensor
     purpose: Purpose
     protocol: str
+    coarse_labels: Tensor | None = None
 
     @property
     def queries(self) -> Tensor:

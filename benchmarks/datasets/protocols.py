@@ -40,7 +40,14 @@ def split_by(name: str, collection: Collection, seed: int, purpose: Purpose) -> 
     # int64 whatever the platform: ids go into the checksum
     parts = {part: torch.from_numpy(np.asarray(v, np.int64)) for part, v in ids.items()}
     labels = protocol.labels(collection)
-    split = Split(collection.items, labels, purpose=purpose, protocol=name, **parts)
+    split = Split(
+        collection.items,
+        labels,
+        purpose=purpose,
+        protocol=name,
+        coarse_labels=collection.coarse_labels,
+        **parts,
+    )
     empty = [part for part in ("train", "database") if not len(parts[part])]
     if not len(split.queries) or empty:
         raise ValueError(

@@ -33,8 +33,8 @@ class Metric:
         better: which way is better.
         rule: the tie rule and denominators, for the foot of a table.
         per_query: histograms (items, hits), both (Q, K + 1), -> (Q,) values; NaN for a
-            query that cannot be judged. None: by grades, and only where items have
-            several labels.
+            query that cannot be judged. None: by labels that not every data set has,
+            several an item or coarse ones.
     """
 
     name: str
@@ -81,6 +81,15 @@ for _metric in (
         "DCG is divided by that of the best order",
         None,
     ),
+    Metric(
+        "coarse_map",
+        "mAP@all, superclasses",
+        "share of 1",
+        "up",
+        "mAP@all, superclasses: as mAP@all, but relevant is what shares the superclass of "
+        "the query, which no method was told",
+        None,
+    ),
 ):
     METRICS.add(_metric.name, _metric)
 
@@ -92,14 +101,25 @@ def judge(arrays: dict[str, np.ndarray], bits: int) -> dict[str, dict[str, float
         arrays: labels `query_labels` (Q,) and `database_labels` (N,), or multi-hot rows
             (Q, C) and (N, C); and of each encoding E, `query_E` and `database_E`: packed
             codes (Q, B) and (N, B), uint8, or float32 embeddings (Q, D) and (N, D).
+            Maybe `query_coarse_labels` (Q,) and `database_coarse_labels` (N,).
         bits: code length of all encodings but those that have `bits_E`.
     """
+    values = _judge(arrays, bits, "labels")
+    if "query_coarse_labels" in arrays:
+        for name, own in _judge(arrays, bits, "coarse_labels").items():
+            values[name]["coarse_map"] = own["map"]
+    return values
+
+
+def _judge(
+    arrays: dict[str, np.ndarray], bits: int, by: str
+) -> dict[str, dict[str, float]]:
     q_labels, r_labels = (
-        torch.from_numpy(arrays[f"{part}_labels"]) for part in ("query", "database")
+        torch.from_numpy(arrays[f"{part}_{by}"]) for part in ("query", "database")
     )
     names = [name.removeprefix("query_") for name in arrays if name.startswith("query_")]
     values = {}
-    for name in (name for name in names if name != "labels"):
+    for name in (name for name in names if not name.endswith("labels")):
         query, database = (
             torch.from_numpy(arrays[f"{part}_{name}"]) for part in ("query", "database")
         )

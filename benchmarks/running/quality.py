@@ -133,6 +133,8 @@ def raw_arrays(split: Split, items: dict[str, np.ndarray]) -> Arrays:
         for encoding, values in items.items():
             arrays[f"{name}_{encoding}"] = values[ids.numpy()]
         arrays[f"{name}_labels"] = split.labels[ids].numpy()
+        if split.coarse_labels is not None:
+            arrays[f"{name}_coarse_labels"] = split.coarse_labels[ids].numpy()
     return arrays
 
 

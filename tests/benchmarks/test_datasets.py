@@ -16,6 +16,7 @@ from benchmarks.datasets import (
     parse,
 )
 from benchmarks.datasets.pixels import read_idx
+from benchmarks.running.quality import raw_arrays
 
 
 def digits(seed, purpose="report"):
@@ -90,6 +91,19 @@ def test_features_come_as_they_lie_in_the_file(tmp_path):
     assert found.labels.tolist() == [2, 0, 1]
     parts = {name: ids.tolist() for name, ids in found.parts.items()}
     assert parts == {"train": [0, 2], "test": [1], "database": [2]}
+    assert found.coarse_labels is None
+
+
+def test_coarse_labels_go_to_who_judges(tmp_path):
+    fine, coarse = np.arange(40) % 4, np.arange(40) % 4 // 2
+    file = tmp_path / "f.npz"
+    np.savez(file, features=np.ones((40, 2)), labels=fine, coarse_labels=coarse)
+    split = load_split("features:f.npz", 0, "report", tmp_path)
+    assert split.num_classes == 4
+    arrays = raw_arrays(split, {})
+    for part, ids in (("query", split.queries), ("database", split.database)):
+        assert arrays[f"{part}_coarse_labels"].tolist() == coarse[ids].tolist()
+        assert arrays[f"{part}_labels"].tolist() == fine[ids].tolist()
 
 
 def test_multi_hot_rows_stay_rows(tmp_path):
@@ -129,6 +143,8 @@ GOOD = {"features": np.ones((3, 2)), "labels": np.arange(3)}
         ({"labels": np.full((3, 2), 2)}, "must hold 0 and 1 only"),
         ({"features": np.full((3, 2), np.nan)}, "must be finite numbers"),
         ({"features": np.ones(3)}, r"finite numbers of shape \(N, D\)"),
+        ({"coarse_labels": np.zeros(2, int)}, r"superclass ids \(3,\), got shape \(2,\)"),
+        ({"coarse_labels": np.ones((3, 2), int)}, r"superclass ids \(3,\), got shape"),
         ({"split": np.array(["train", "test", "val"])}, "database.*, got 'val'"),
     ],
 )

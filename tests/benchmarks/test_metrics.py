@@ -31,7 +31,7 @@ def test_judged_from_packed_codes_as_by_hand():
     expected = {"map": np.mean(average), "p_at_radius_2": np.mean(near)}
     found = judge(arrays, bits=3)["code"]
     assert sorted(found) == sorted(expected)
-    assert set(METRICS) - set(found) == {"ndcg"}  # class ids have no grades
+    assert set(METRICS) - set(found) == {"ndcg", "coarse_map"}  # no grades, no superclasses
     for name, value in expected.items():
         np.testing.assert_allclose(found[name], value, rtol=1e-12)
 
@@ -57,7 +57,26 @@ def test_ndcg_counts_shared_labels_by_hand():
     expected = (dcg([2, 0, 1, 1]) + dcg([2, 1, 0, 1])) / 2 / dcg([2, 1, 1, 0])
     found = judge(arrays, bits=3)["code"]
     np.testing.assert_allclose(found["ndcg"], expected, rtol=1e-12)
-    assert set(found) == set(METRICS)
+    assert set(found) == set(METRICS) - {"coarse_map"}
+
+
+def test_coarse_labels_are_judged_as_labels_are():
+    rng = np.random.default_rng(0)
+    arrays = {"query_code": rng.integers(0, 256, (9, 1), np.uint8)}
+    arrays["database_code"] = rng.integers(0, 256, (40, 1), np.uint8)
+    arrays |= {"query_float": rng.normal(size=(9, 3)).astype(np.float32)}
+    arrays |= {"database_float": rng.normal(size=(40, 3)).astype(np.float32)}
+    arrays |= {"query_labels": np.arange(9) % 6, "database_labels": np.arange(40) % 6}
+    coarse = {
+        f"{part}_labels": arrays[f"{part}_labels"] // 2 for part in ("query", "database")
+    }
+    named = {name.replace("labels", "coarse_labels"): v for name, v in coarse.items()}
+    fine, both = judge(arrays, bits=8), judge({**arrays, **named}, bits=8)
+    by_coarse = judge({**arrays, **coarse}, bits=8)
+    assert both.keys() == {"code", "float"}
+    for name, values in both.items():
+        assert values == {**fine[name], "coarse_map": by_coarse[name]["map"]}
+        assert values["coarse_map"] != values["map"]
 
 
 def test_what_is_shown_is_what_was_computed():

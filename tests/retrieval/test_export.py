@@ -250,6 +250,8 @@ def test_a_head_of_unknown_width(path):
 
 
 @pytest.mark.gpu
+# torch's own, of a program whose weights lie on a device
+@pytest.mark.filterwarnings("ignore:The given buffer is not writable")
 @in_both_kinds
 def test_a_cuda_encoder(path):
     trunk, head, x = whole_linear(6, 5), whole_linear(5, 11), torch.randn(30, 6).round()
