@@ -190,14 +190,14 @@ def _head_step(
 
 
 def active_step(
-    spec: Spec, device: str, scorer: str, num_classes: int | None = None
+    spec: Spec, device: str, scorer: str | None, num_classes: int | None = None
 ) -> Contest:
     """Time a step while all neurons are active, against one without NMLayer.
 
     Args:
         spec: of the kernel.
         device: where to compute.
-        scorer: by name.
+        scorer: by name; None for the default.
         num_classes: of whose codes means are kept, and that a classifier learns, too.
     """
     head = ProgressiveHead(STEP_WIDTH, STEP_BITS, scorer=scorer, num_classes=num_classes)
@@ -239,7 +239,7 @@ def merged_step(spec: Spec, device: str, num_classes: int) -> Contest:
 for _name, _classes in (("codewords", 2 * STEP_BITS[-1]), ("labels", STEP_BITS[-1])):
     KERNELS.add(
         f"step/active_{_name}",
-        partial(active_step, scorer="correlation", num_classes=_classes),
+        partial(active_step, scorer=None, num_classes=_classes),
     )
     KERNELS.add(f"step/merged_{_name}", partial(merged_step, num_classes=_classes))
 
