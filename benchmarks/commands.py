@@ -161,6 +161,8 @@ def _command(options: Namespace) -> str:
     for name in ("dataset", "methods", "bits", "seeds"):
         if getattr(options, name) is not None:
             words += [f"--{name}", *map(str, getattr(options, name))]
+    if getattr(options, "device", "cpu") != "cpu":  # `report` and `compare` have none
+        words += ["--device", options.device]
     return " ".join(words)
 
 

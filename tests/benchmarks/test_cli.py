@@ -5,6 +5,7 @@ import pytest
 import yaml
 
 from benchmarks.__main__ import main, parser
+from benchmarks.commands import _command
 from benchmarks.pool import Outcome
 from benchmarks.results import Store
 from benchmarks.running import runner
@@ -188,3 +189,12 @@ def test_numbers_out_of_range_are_refused(option, capsys):
     with pytest.raises(SystemExit):
         parser().parse_args(["run", *option])
     assert "got" in capsys.readouterr().err
+
+
+def test_the_command_below_a_table_names_the_device():
+    words = ["run", "--suite", "kernels", "--methods", "map/pml"]
+    assert _command(parser().parse_args(words)) == f"python -m benchmarks {' '.join(words)}"
+    told = [*words, "--device", "cuda"]
+    assert _command(parser().parse_args(told)) == f"python -m benchmarks {' '.join(told)}"
+    compared = parser().parse_args(["compare", "--suite", "kernels"])
+    assert _command(compared) == "python -m benchmarks run --suite kernels"
