@@ -44,6 +44,19 @@ def test_a_merge_finds_codewords_near_the_means_of_the_long_or_the_merged_code(s
         assert len(layer.codewords.unique(dim=0)) == 4
 
 
+@pytest.mark.parametrize(
+    "labels", [torch.zeros(32).long(), torch.zeros(32, 3)], ids=["1", "0"]
+)
+def test_with_one_class_or_none_seen_groups_are_sound(labels):
+    layer = NMLayer(12, 6, num_classes=1 if labels.ndim == 1 else 3)
+    layer.observe(torch.randn(32, 12), labels)
+    layer.freeze()
+    assert torch.bincount(layer.groups).tolist() == [2] * 6
+    totals = torch.zeros(6).index_add(0, layer.groups, layer.weights.abs())
+    torch.testing.assert_close(totals, torch.ones(6))
+    assert layer.codewords.abs().eq(1).all()
+
+
 def test_bad_spare_codewords():
     with pytest.raises(ValueError, match=r"spare_codewords=1 is of no use without num_cla"):
         ProgressiveHead(6, bits=(12, 6), spare_codewords=1)
