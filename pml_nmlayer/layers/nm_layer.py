@@ -46,11 +46,11 @@ class NMLayer(Configured):
     starts over with an empty graph.
 
     With `num_classes` the layer also learns a codeword for each class: in the active phase
-    the mean code of each class, and at the merge one code of K' bits a class, distinct and
-    near to these means, so that similar classes have similar codewords (see
-    `semantic_codebook`). `codeword_targets` tells which code an item should have from then
-    on; `NMLoss` pulls it there. The scorer "codewords" finds them in the long code, and
-    merges bits towards them; with others they are found in the merged one.
+    the mean code of each class, and at the merge one code of K' bits a class, far from each
+    other, but less far for similar classes, the more so the more `spare_codewords` there
+    are (see `semantic_codebook`). `codeword_targets` tells which code an item should have
+    from then on; `NMLoss` pulls it there. The scorer "codewords" finds them in the long
+    code, and merges bits towards them; with others they are found in the merged one.
 
     In a torch process group (DistributedDataParallel) `observe` and `freeze` are calls that
     all processes make together: the graph is that of the union of their batches, and all
