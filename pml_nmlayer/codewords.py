@@ -32,8 +32,8 @@ def semantic_codebook(
         bits: code length K >= 1.
         seed: of the codes and of the first R. One seed always gives the same codewords.
         spare: codes to choose from for each class, beyond one. Without any, codewords are
-            as far apart as can be, and their bits correlate least; the more there are, the
-            more bits similar classes share.
+            those of `maximin_codebook`, far apart and little correlated; the more there
+            are, the more bits similar classes share.
 
     Shapes:   (C, D) -> (C, K) float32 of -1 and +1, on the CPU.
     Returns:  codewords, all different. A class whose mean is that of all gets any.

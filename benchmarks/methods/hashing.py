@@ -123,6 +123,10 @@ def merged(
             "without classes nothing is taught: leave codeword_weight="
             f"{codeword_weight}, label_weight={label_weight} and readout={readout} out"
         )
+    if learn_weights and gradient == "full":
+        raise ValueError(
+            "gradient full passes weights by: with learn_weights=True use gradient weighted"
+        )
     if not stage_lr > 0:
         raise ValueError(f"stage_lr must be > 0, got {stage_lr}")
     if merges not in (None, 1):

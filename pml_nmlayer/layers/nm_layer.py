@@ -76,8 +76,9 @@ class NMLayer(Configured):
         num_classes: C, to learn codewords of classes; None for none. Labels are then
             needed, class ids in [0, C) or multi-hot rows (B, C).
         spare_codewords: codes to choose codewords from for each class, beyond one. With 0
-            codewords are as far apart as can be; the more, the more bits similar classes
-            share, and the more bits correlate (docs/does-it-work.md has it measured).
+            codewords are those of `maximin_codebook`, far apart; the more, the more bits
+            similar classes share, and the more bits correlate (docs/does-it-work.md has it
+            measured).
 
     Shapes:   u (B, K) -> (B, K) active, (B, K') frozen. Every buffer keeps its shape, so
               that load_state_dict(strict=True) works in any phase; phase, groups and graph

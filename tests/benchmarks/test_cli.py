@@ -171,6 +171,7 @@ def test_list_names_everything(capsys):
         (["run", "--bits", "16"], "unknown bits of quick 16; known: 12, 24, 48"),
         (["run", "--seeds", "1000"], "seeds [1000] of quick served to tune it"),
         (["run", "--suite", "kernels", "--bits", "12"], "takes no --bits"),
+        (["run", "--suite", "kernels", "--loaders", "1"], "takes no --loaders"),
         (
             ["run", "--suite", "kernels", "--methods", "x"],
             "unknown kernel 'x'; known: loss/",

@@ -191,6 +191,8 @@ def test_weights_of_groups_are_learned_only_if_asked_for(merge):
         assert torch.equal(method.encode(FEATURES)["code"], codes)
     with pytest.raises(ValueError, match="learn_weights=True out"):
         trained("supcon_nm", scorer="static", learn_weights=True)
+    with pytest.raises(ValueError, match="gradient full passes weights by"):
+        trained("supcon_nm", gradient="full", learn_weights=True)
 
 
 def test_scorer_and_codewords_are_those_of_the_package_unless_named():
