@@ -13,7 +13,7 @@ from pytorch_metric_learning.utils import common_functions as c_f
 from torch import Tensor
 
 from .evaluation import HammingAccuracyCalculator
-from .label_sets import as_label_sets, check_miner
+from .labels.label_sets import as_label_sets, check_miner
 
 Cls = TypeVar("Cls", bound=type)
 

@@ -26,7 +26,7 @@ from pytorch_metric_learning.utils.distributed import (
     DistributedMinerWrapper,
 )
 
-from pml_nmlayer.label_sets import LabelSets
+from pml_nmlayer.labels import LabelSets
 from pml_nmlayer.losses import DPSHLoss, HashCrossBatchMemory, MultiLabelLoss
 from pml_nmlayer.miners import MultiLabelMiner
 from tests.processes import process_group

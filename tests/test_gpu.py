@@ -6,9 +6,9 @@ import torch
 from pml_nmlayer.hamming import hamming_histograms
 from pml_nmlayer.layers import ProgressiveHead
 from pml_nmlayer.losses import DPSHLoss, NMLoss
+from pml_nmlayer.merging.scorers import SCORERS
 from pml_nmlayer.ranking import tie_aware_average_precision
-from pml_nmlayer.scorers import SCORERS
-from tests.test_hamming import random_codes, random_labels
+from tests.hamming.test_hamming import random_codes, random_labels
 
 pytestmark = pytest.mark.gpu
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pml_nmlayer.codebooks import make_codebook
+from pml_nmlayer.classes.codebooks import make_codebook
 from pml_nmlayer.codes import binarize
 
 from ..interface import Method, Problem, method

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from pml_nmlayer.codes import binarize
+from pml_nmlayer.heads.folding import empty_fold, fold_into
 from pml_nmlayer.layers import NMLayer, ProgressiveHead
-from pml_nmlayer.layers.folding import empty_fold, fold_into
-from pml_nmlayer.pair_likelihood import drop_one_importance
-from pml_nmlayer.redundancy import RedundancyGraph
+from pml_nmlayer.merging.graph import RedundancyGraph
+from pml_nmlayer.merging.pair_likelihood import drop_one_importance
 
 from ..training.learner import Learner, evaluating, outputs_of
 from ..training.vision import Pictures

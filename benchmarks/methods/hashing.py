@@ -6,11 +6,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from pml_nmlayer.heads.progressive_head import READOUT, Activation, Longer, MergeAt
 from pml_nmlayer.hooks import FixedTimes, ProgressiveMerging
 from pml_nmlayer.layers import ProgressiveHead
-from pml_nmlayer.layers.nm_layer import MemberGradient
-from pml_nmlayer.layers.progressive_head import READOUT, Activation, Longer, MergeAt
 from pml_nmlayer.losses import NMLoss
+from pml_nmlayer.merging.nm_layer import MemberGradient
 
 from ..interface import Method, Problem, add_method
 from .hash_learner import HashLearner

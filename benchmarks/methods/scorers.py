@@ -5,8 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from pml_nmlayer.redundancy import RedundancyGraph
-from pml_nmlayer.scorers import SCORERS, Scorer
+from pml_nmlayer.merging.graph import RedundancyGraph
+from pml_nmlayer.merging.scorers import SCORERS, Scorer
 
 from ..registry import check_known
 

@@ -10,23 +10,19 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from pml_nmlayer.codebooks import majority, tie_bits_of
+from pml_nmlayer.classes.codebooks import majority, tie_bits_of
+from pml_nmlayer.classes.objectives import class_nll, codeword_nll, label_residual
+from pml_nmlayer.classes.semantic_codebook import semantic_codebook
 from pml_nmlayer.codes import sign_ste
-from pml_nmlayer.codewords import (
-    class_nll,
-    codeword_nll,
-    label_residual,
-    semantic_codebook,
-)
+from pml_nmlayer.heads.folding import Readout
+from pml_nmlayer.heads.progressive_head import LABEL_RIDGE, READOUT
+from pml_nmlayer.labels import class_rows
 from pml_nmlayer.layers import ProgressiveHead
-from pml_nmlayer.layers.folding import Readout
-from pml_nmlayer.layers.progressive_head import LABEL_RIDGE, READOUT
 from pml_nmlayer.losses.nm_loss import (
     CLASS_WEIGHT,
     LABEL_WEIGHT,
     default_codeword_weight,
 )
-from pml_nmlayer.similarity import class_rows
 
 from ..interface import Method, Problem, Unsuited, add_method
 from ..training.vision import Pictures

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from matplotlib.figure import Figure
 
-from pml_nmlayer.redundancy import gini
+from pml_nmlayer.merging.gini import gini
 
 from ..results import Arrays, Store
 from ..specs import spec_of

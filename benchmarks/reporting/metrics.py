@@ -13,11 +13,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from pml_nmlayer.hamming import hamming_histograms
-from pml_nmlayer.ranking import (
-    ndcg,
-    precision_within_radius,
-    tie_aware_average_precision,
-)
+from pml_nmlayer.ranking import ndcg, precision_within_radius, tie_aware_average_precision
 
 from ..registry import Registry
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from pml_nmlayer.codes import binarize
-from pml_nmlayer.label_sets import as_label_sets
+from pml_nmlayer.labels import as_label_sets
 from pml_nmlayer.losses import MultiLabelLoss
 
 from ..interface import Problem, Unsuited

@@ -6,7 +6,7 @@ import torch
 from pytorch_metric_learning.distances import BaseDistance
 from torch import Tensor
 
-from ..codes import binarize, sign_ste
+from ..codes.convention import binarize, sign_ste
 
 
 class HammingSimilarity(BaseDistance):

@@ -1,8 +1,6 @@
 """Judging codes with PML's calculators and testers."""
 
-from .hamming_accuracy_calculator import (
-    HAMMING_METRICS as HAMMING_METRICS,
-)
+from .hamming_accuracy_calculator import HAMMING_METRICS as HAMMING_METRICS
 from .hamming_accuracy_calculator import (
     HammingAccuracyCalculator as HammingAccuracyCalculator,
 )

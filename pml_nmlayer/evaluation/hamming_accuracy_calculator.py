@@ -12,22 +12,16 @@ from pytorch_metric_learning.utils.accuracy_calculator import (
 )
 from torch import Tensor
 
-from ..bit_statistics import bit_statistics
-from ..codes import binarize
-from ..hamming import MAX_BYTES, grade_histograms, hamming_histograms
-from ..ranking import (
-    Empty,
-    Normalizer,
-    conventional_average_precision,
-    f1_within_radius,
-    precision_at_k,
-    precision_within_radius,
-    recall_at_k,
-    recall_within_radius,
-    tie_aware_average_precision,
-    tie_aware_ndcg,
-    tie_aware_reciprocal_rank,
-)
+from ..codes.convention import binarize
+from ..hamming.histograms import MAX_BYTES, grade_histograms, hamming_histograms
+from ..merging.bit_statistics import bit_statistics
+from ..ranking.average_precision import Normalizer, tie_aware_average_precision
+from ..ranking.conventional import conventional_average_precision
+from ..ranking.cut_off import precision_at_k, recall_at_k
+from ..ranking.ndcg import tie_aware_ndcg
+from ..ranking.queries import Empty
+from ..ranking.radius import f1_within_radius, precision_within_radius, recall_within_radius
+from ..ranking.reciprocal_rank import tie_aware_reciprocal_rank
 from .hamming_knn import HammingKNN
 
 _ap = tie_aware_average_precision

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from ..codes import binarize
-from ..hamming import hamming_distance
+from ..codes.convention import binarize
+from ..hamming.distance import hamming_distance
 
 _BLOCK_PAIRS = 2**22
 

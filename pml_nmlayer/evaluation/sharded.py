@@ -10,9 +10,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from ..hamming import MAX_BYTES, hamming_histograms
-from ..ranking import Empty, Normalizer, TieOrder, tie_aware_average_precision
-from ..similarity import Relevance
+from ..hamming.histograms import MAX_BYTES, hamming_histograms
+from ..labels.relevance import Relevance
+from ..ranking.average_precision import Normalizer, tie_aware_average_precision
+from ..ranking.queries import Empty
+from ..ranking.ties import TieOrder
 
 
 def query_share(count: int, group: dist.ProcessGroup | None = None) -> slice:

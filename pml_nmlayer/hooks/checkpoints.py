@@ -11,7 +11,7 @@ import torch
 from pytorch_metric_learning.samplers import MPerClassSampler
 from pytorch_metric_learning.utils import common_functions as c_f
 
-from ..atomic import replacing
+from ..runtime.atomic import replacing
 from ..samplers import MultiLabelMPerClassSampler
 
 _Sampler: TypeAlias = MPerClassSampler | MultiLabelMPerClassSampler

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import torch
 
 from ..layers import ProgressiveHead
-from ..process_group import as_on_first
+from ..runtime.process_group import as_on_first
 
 
 class Schedule(Protocol):

@@ -5,7 +5,7 @@ from typing import Any
 from pytorch_metric_learning.utils import common_functions as c_f
 from torch import Tensor
 
-from ..codebooks import make_codebook
+from ..classes.codebooks import make_codebook
 from .base_class_hashing_loss import BaseClassHashingLoss
 
 

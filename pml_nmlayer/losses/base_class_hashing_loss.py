@@ -6,7 +6,7 @@ from pytorch_metric_learning.utils import common_functions as c_f
 from pytorch_metric_learning.utils import loss_and_miner_utils as lmu
 from torch import Tensor
 
-from ..similarity import class_rows
+from ..labels.checks import class_rows
 from .base_hashing_loss import BaseHashingLoss, LossDict
 
 

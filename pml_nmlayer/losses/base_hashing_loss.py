@@ -8,7 +8,8 @@ from pytorch_metric_learning.utils import common_functions as c_f
 from pytorch_metric_learning.utils import loss_and_miner_utils as lmu
 from torch import Tensor
 
-from ..similarity import check_labels, shared_label
+from ..labels.checks import check_labels
+from ..labels.relevance import shared_label
 
 LossDict = dict[str, dict[str, Any]]
 

@@ -8,8 +8,8 @@ from pytorch_metric_learning.utils import common_functions as c_f
 from pytorch_metric_learning.utils import loss_and_miner_utils as lmu
 from torch import Tensor
 
-from ..label_sets import LabelSets, check_miner
-from ..similarity import check_label_pair
+from ..labels.checks import check_label_pair
+from ..labels.label_sets import LabelSets, check_miner
 from .multilabel_loss import Indices, MultiLabelLoss
 
 _HASHING_LOSSES = [

@@ -6,14 +6,9 @@ from pytorch_metric_learning.utils import common_functions as c_f
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..codebooks import majority, tie_bits_of
+from ..classes.codebooks import majority, tie_bits_of
 from .base_centre_loss import BaseCentreLoss
-from .base_hashing_loss import (
-    LossDict,
-    check_not_negative,
-    check_preset,
-    per_anchor,
-)
+from .base_hashing_loss import LossDict, check_not_negative, check_preset, per_anchor
 
 _LOG_2 = 0.6931471805599453
 

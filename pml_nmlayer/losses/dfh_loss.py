@@ -8,8 +8,8 @@ from pytorch_metric_learning.utils import common_functions as c_f
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..codes import raw_sign
-from ..similarity import jaccard
+from ..codes.convention import raw_sign
+from ..labels.relevance import jaccard
 from .base_hashing_loss import (
     BaseHashingLoss,
     LossDict,

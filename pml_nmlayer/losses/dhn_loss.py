@@ -7,7 +7,7 @@ from pytorch_metric_learning.distances import DotProductSimilarity
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..similarity import jaccard
+from ..labels.relevance import jaccard
 from .base_hashing_loss import (
     BaseHashingLoss,
     LossDict,

@@ -5,11 +5,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from .base_centre_loss import BaseCentreLoss
-from .base_hashing_loss import (
-    LossDict,
-    check_preset,
-    per_anchor,
-)
+from .base_hashing_loss import LossDict, check_preset, per_anchor
 
 
 class DPNLoss(BaseCentreLoss):

@@ -9,8 +9,8 @@ from pytorch_metric_learning.utils import common_functions as c_f
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..codes import raw_sign, sign_ste
-from ..codewords import label_map
+from ..classes.objectives import label_map
+from ..codes.convention import raw_sign, sign_ste
 from .base_class_hashing_loss import BaseClassHashingLoss
 from .base_hashing_loss import (
     LossDict,

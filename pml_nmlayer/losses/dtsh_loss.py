@@ -7,7 +7,7 @@ from pytorch_metric_learning.distances import DotProductSimilarity
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..codes import raw_sign
+from ..codes.convention import raw_sign
 from .base_hashing_loss import (
     BaseHashingLoss,
     LossDict,

@@ -8,13 +8,9 @@ from pytorch_metric_learning.utils import common_functions as c_f
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..codes import sign_ste
+from ..codes.convention import sign_ste
 from .base_class_hashing_loss import BaseClassHashingLoss
-from .base_hashing_loss import (
-    LossDict,
-    check_not_negative,
-    per_anchor,
-)
+from .base_hashing_loss import LossDict, check_not_negative, per_anchor
 
 
 class GreedyHashLoss(WeightRegularizerMixin, BaseClassHashingLoss):

@@ -8,14 +8,9 @@ from pytorch_metric_learning.utils import common_functions as c_f
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..codes import raw_sign
+from ..codes.convention import raw_sign
 from .base_class_hashing_loss import BaseClassHashingLoss
-from .base_hashing_loss import (
-    LossDict,
-    check_not_negative,
-    check_preset,
-    per_anchor,
-)
+from .base_hashing_loss import LossDict, check_not_negative, check_preset, per_anchor
 
 _LOG_2 = 0.6931471805599453
 

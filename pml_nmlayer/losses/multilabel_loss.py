@@ -5,8 +5,8 @@ from pytorch_metric_learning.losses import BaseMetricLossFunction
 from pytorch_metric_learning.utils import loss_and_miner_utils as lmu
 from torch import Tensor
 
-from ..label_sets import LabelSets, check_miner
-from ..similarity import check_label_pair, check_labels
+from ..labels.checks import check_label_pair, check_labels
+from ..labels.label_sets import LabelSets, check_miner
 from .base_hashing_loss import BaseHashingLoss
 from .given_pairs import (
     READS_PAIRS_ONLY_WITH_LABELS,

@@ -6,7 +6,7 @@ from pytorch_metric_learning.miners import BaseMiner
 from pytorch_metric_learning.utils import loss_and_miner_utils as lmu
 from torch import Tensor
 
-from ..label_sets import LabelSets, as_label_sets, check_miner
+from ..labels.label_sets import LabelSets, as_label_sets, check_miner
 
 
 class MultiLabelMiner(BaseMiner):

@@ -9,7 +9,7 @@ from pytorch_metric_learning.utils import common_functions as c_f
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..codes import raw_sign
+from ..codes.convention import raw_sign
 from .base_bit_regularizer import BaseBitRegularizer
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from ..process_group import rank_and_size, together
+from ..runtime.process_group import rank_and_size, together
 from .code_record import Facts, beside, check_same, differences, read_record, write_record
 
 CodesFrom = Callable[[int, int], Iterator[Tensor]]

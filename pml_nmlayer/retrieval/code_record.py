@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ..atomic import atomic_write
+from ..runtime.atomic import atomic_write
 
 Facts = dict[str, Any]
 

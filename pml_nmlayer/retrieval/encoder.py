@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..codes import pack_codes, raw_sign
+from ..codes.convention import raw_sign
+from ..codes.packing import pack_codes
 from ..layers import ProgressiveHead
-from ..process_group import rank_and_size
+from ..runtime.process_group import rank_and_size
 from .code_file import write_codes
 from .head_layers import code_length
 from .inputs import Transform, batches, count_rows

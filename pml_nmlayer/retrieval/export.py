@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 import pml_nmlayer
 
-from ..atomic import atomic_write, replacing
+from ..runtime.atomic import atomic_write, replacing
 from .inputs import batches
 from .pretrained import CONVENTION
 from .states import FilePath, checksum

@@ -9,8 +9,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ..codes import binarize
-from . import approximate, exact
+from ..codes.convention import binarize
+from ..retrieval import approximate, exact
 from .approximate import Kind
 from .asymmetric import real_queries, rerank
 from .code_table import CodeTable, Ids

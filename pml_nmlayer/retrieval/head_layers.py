@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from ..layers.folding import Readout
+from ..heads.folding import Readout
 
 # What a folded head consists of, and what else a plain head may.
 LAYERS: dict[str, type[nn.Module]] = {

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from ..atomic import replacing
+from ..runtime.atomic import replacing
 
 Array = npt.NDArray[Any]
 

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ..codes import check_codes
+from ..codes.convention import check_codes
 
 Bytes = npt.NDArray[np.uint8]
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 import pml_nmlayer
 
-from ..atomic import atomic_write
+from ..runtime.atomic import atomic_write
 from .head_layers import build, code_length, describe, flatten
 
 _FORMAT = "pml_nmlayer head 1"

@@ -26,9 +26,9 @@ from benchmarks.specs import make_spec
 from benchmarks.suite_files import load_suite, load_suites
 from benchmarks.suites import Tuned
 from benchmarks.training.seeding import seed_everything
+from pml_nmlayer.classes.objectives import class_nll, codeword_nll, label_residual
 from pml_nmlayer.codes import binarize
-from pml_nmlayer.codewords import class_nll, codeword_nll, label_residual
-from pml_nmlayer.scorers import Codewords, Correlation
+from pml_nmlayer.merging.scorers import Codewords, Correlation
 from tests import naive
 
 PROBLEM = Problem(in_features=8, num_classes=4, bits=6, epochs=3, decay=0.4, batch_size=16)

@@ -10,11 +10,11 @@ from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
 
 import pml_nmlayer.evaluation.hamming_accuracy_calculator as module
 from pml_nmlayer import ranking
-from pml_nmlayer.bit_statistics import bit_statistics
 from pml_nmlayer.evaluation import HAMMING_METRICS, HammingAccuracyCalculator, HammingKNN
 from pml_nmlayer.hamming import grade_histograms, hamming_histograms
+from pml_nmlayer.merging.bit_statistics import bit_statistics
 from pml_nmlayer.ranking import mean_average_precision
-from tests.test_hamming import random_codes, random_labels
+from tests.hamming.test_hamming import random_codes, random_labels
 
 CPU = torch.device("cpu")
 Q, R = random_codes(9, 12, 1), random_codes(60, 12, 2)

@@ -7,7 +7,7 @@ from pytorch_metric_learning.utils.inference import InferenceModel
 import pml_nmlayer.evaluation.hamming_knn as module
 from pml_nmlayer.evaluation import HammingKNN
 from tests import naive
-from tests.test_hamming import random_codes
+from tests.hamming.test_hamming import random_codes
 
 
 @given(st.integers(1, 20), st.booleans(), st.integers(0, 99))

@@ -9,7 +9,7 @@ from pml_nmlayer.codes import binarize
 from pml_nmlayer.evaluation import HAMMING_METRICS, HammingAccuracyCalculator, hash_tester
 from pml_nmlayer.multilabel import multilabel
 from pml_nmlayer.ranking import mean_average_precision
-from tests.test_hamming import random_labels
+from tests.hamming.test_hamming import random_labels
 
 CPU = torch.device("cpu")
 logging.getLogger("PML").setLevel(logging.ERROR)

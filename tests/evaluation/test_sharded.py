@@ -14,7 +14,7 @@ from pml_nmlayer.evaluation import (
     sharded_mean_average_precision,
 )
 from pml_nmlayer.ranking import mean_average_precision, mean_over_queries
-from tests.test_hamming import random_codes, random_labels
+from tests.hamming.test_hamming import random_codes, random_labels
 
 ROOT = Path(__file__).parents[2]
 

@@ -7,7 +7,7 @@ import torch
 from pml_nmlayer.hooks import ProgressiveMerging, WhenPlateau, WhenSettled
 from pml_nmlayer.hooks.schedules import cycle_times, strongest_edges
 from pml_nmlayer.layers import ProgressiveHead
-from pml_nmlayer.scorers import Correlation
+from pml_nmlayer.merging.scorers import Correlation
 
 LABELS = torch.arange(20) % 3
 

@@ -5,7 +5,7 @@ import torch
 from pytorch_metric_learning.distances import CosineSimilarity
 from pytorch_metric_learning.regularizers import LpRegularizer
 
-from pml_nmlayer.codebooks import hadamard_codebook, maximin_codebook
+from pml_nmlayer.classes.codebooks import hadamard_codebook, maximin_codebook
 from pml_nmlayer.losses.csq_loss import CSQLoss
 from tests import naive
 

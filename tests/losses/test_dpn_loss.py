@@ -4,7 +4,7 @@ from pytorch_metric_learning.distances import CosineSimilarity
 from pytorch_metric_learning.reducers import ClassWeightedReducer
 from pytorch_metric_learning.regularizers import LpRegularizer
 
-from pml_nmlayer.codebooks import hadamard_codebook, maximin_codebook
+from pml_nmlayer.classes.codebooks import hadamard_codebook, maximin_codebook
 from pml_nmlayer.losses.dpn_loss import DPNLoss
 from tests import naive
 

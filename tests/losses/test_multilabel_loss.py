@@ -4,7 +4,7 @@ import pytest
 import torch
 from pytorch_metric_learning import losses, miners, reducers
 
-from pml_nmlayer.label_sets import LabelSets
+from pml_nmlayer.labels import LabelSets
 from pml_nmlayer.losses import DPSHLoss, MultiLabelLoss, NMLoss
 from tests import naive
 

@@ -15,8 +15,8 @@ from torch import nn
 
 import pml_nmlayer
 from pml_nmlayer.codes import unpack_codes
+from pml_nmlayer.heads.folding import Readout
 from pml_nmlayer.layers import ProgressiveHead
-from pml_nmlayer.layers.folding import Readout
 from pml_nmlayer.retrieval import HashEncoder, export_onnx, export_program
 from pml_nmlayer.retrieval.states import checksum
 from tests.digits import digits, trunk_and_head

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
+from pml_nmlayer.heads.folding import Readout
 from pml_nmlayer.layers import ProgressiveHead
-from pml_nmlayer.layers.folding import Readout
 from pml_nmlayer.retrieval import HashEncoder
 from pml_nmlayer.retrieval.head_layers import build, code_length, describe
 from tests.retrieval.killed import kill_at, start, was_killed

@@ -1,0 +1,1 @@
+"""Classes and codes: codebooks, codewords, the class read-out and its objectives."""

@@ -1,0 +1,8 @@
+"""What a bit is, and how codes are packed."""
+
+from .convention import binarize as binarize
+from .convention import check_codes as check_codes
+from .convention import raw_sign as raw_sign
+from .convention import sign_ste as sign_ste
+from .packing import pack_codes as pack_codes
+from .packing import unpack_codes as unpack_codes

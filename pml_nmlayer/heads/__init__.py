@@ -1,0 +1,1 @@
+"""Hash heads: what stands where a PML trainer has its embedder."""

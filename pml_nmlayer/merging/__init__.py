@@ -1,0 +1,1 @@
+"""The NMLayer: a graph of redundant bits, its partition, and the merge."""

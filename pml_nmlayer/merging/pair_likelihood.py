@@ -1,0 +1,147 @@
+"""What bits are worth to the class-balanced pair likelihood, in closed form."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..labels.relevance import shared_label
+
+
+class _Pairs(NamedTuple):
+    """The ordered pairs of a batch, each (B, B)."""
+
+    theta: Tensor  # ½⟨b_i, b_j⟩
+    weight: Tensor  # similar pairs sum to ½, dissimilar ones to ½; the diagonal is 0
+    towards: Tensor  # +1 similar, -1 dissimilar: a pair's loss is softplus(-θ towards)
+    usable: Tensor  # 0-d bool: there are pairs of both kinds
+
+    def loss(self, shift: float) -> Tensor:
+        """Weighted loss of every pair if its θ were θ + shift."""
+        return self.weight * F.softplus(-(self.theta + shift) * self.towards)
+
+
+def _pairs(codes: Tensor, labels: Tensor) -> _Pairs:
+    same = shared_label(labels)
+    n_similar = same.sum() - same.diagonal().sum()
+    n_dissimilar = len(codes) * (len(codes) - 1) - n_similar
+    weight = torch.where(
+        same, 0.5 / n_similar.clamp(min=1), 0.5 / n_dissimilar.clamp(min=1)
+    ).fill_diagonal_(0)
+    towards = torch.where(same, 1.0, -1.0)
+    usable = (n_similar > 0) & (n_dissimilar > 0)
+    return _Pairs((0.5 * codes) @ codes.T, weight, towards, usable)
+
+
+def _table(bits: int, device: torch.device, taus: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Of x = -K/2 .. K/2, the bend ½ (l(x - ½) + l(x + ½)) - l(x) and the fall
+    l(x - ½) - l(x + ½) of l(x) = softplus(-x); with taus of x - τ, one τ after the other.
+    """
+    x = torch.arange(bits + 1, dtype=torch.float64, device=device) - 0.5 * bits
+    if taus is not None:
+        x = (x - taus[:, None]).flatten()
+    less, more = F.softplus(0.5 - x), F.softplus(-0.5 - x)
+    bend = 0.5 * (less + more) - F.softplus(-x)
+    return bend.float(), (less - more).float()
+
+
+def drop_one_importance(
+    codes: Tensor, labels: Tensor, threshold: bool = False
+) -> tuple[Tensor, Tensor]:
+    r"""How much the class-balanced pair likelihood suffers when a bit is left out.
+
+    Formula:  L(θ) = ½ mean over similar pairs of softplus(τ - θ)
+                   + ½ mean over dissimilar pairs of softplus(θ - τ),  θ_ij = ½⟨b_i, b_j⟩;
+              v_k = L(θ - ½ b_k b_kᵀ) - L(θ), with the same τ.
+              τ = 0; with `threshold` the middle between the mean θ of similar and that of
+              dissimilar pairs.
+              As b_ik b_jk is -1 or +1, a pair's loss has two possible values only, so with
+              W = w (l(θ - ½) - l(θ + ½)):  v_k = ½ sum w (l(θ - ½) + l(θ + ½)) - L(θ)
+              + ½ b_kᵀ W b_k, which costs one (B, B) x (B, K) product for all bits.
+
+    Args:
+        codes: -1 and +1.
+        labels: class ids or multi-hot rows.
+        threshold: judge pairs by the side of τ on which they are. With τ = 0 no v may be
+            above 0 where classes are many, which still ranks bits, as scorers do, but does
+            not tell how even they are.
+
+    Shapes:   codes (B, K), labels (B,) or (B, C) -> importance (K,), items ().
+    Returns:  (v, B), v in nats a pair, larger for a bit that is missed more; it may be
+              negative. (zeros, 0) for a batch without similar or without dissimilar pairs.
+    Raises:   ValueError: labels of another kind (see `similarity`).
+    Source:   this package; the likelihood is that of DPSH, arXiv:1511.03855.
+              Differs: class-balanced, as with many classes the plain one rises with almost
+              every bit that is left out.
+    """
+    codes = codes.float()
+    with torch.autocast(codes.device.type, enabled=False):
+        pairs = _pairs(codes, labels)
+        # θ has K + 1 values, so the logarithms are taken of these and not of all pairs
+        place = (pairs.theta * pairs.towards + 0.5 * codes.shape[1]).flatten().int()
+        taus = None
+        if threshold:
+            tau = (pairs.weight.double() * pairs.theta).sum()  # weights of each kind: ½
+            taus = torch.stack([tau, -tau])  # of similar pairs, of dissimilar ones
+            place = place + (codes.shape[1] + 1) * (pairs.towards < 0).flatten()
+        bend, fall = _table(codes.shape[1], codes.device, taus)
+        constant = pairs.weight.flatten() @ bend.index_select(0, place)
+        w = pairs.weight * pairs.towards * fall.index_select(0, place).view_as(pairs.theta)
+        v = constant + 0.5 * (codes * (w @ codes)).sum(0)
+    return v * pairs.usable, pairs.usable * float(len(codes))
+
+
+def merge_cost(codes: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    r"""How much the class-balanced pair likelihood suffers when two bits become one.
+
+    Formula:  c_kl = L(θ - ½ (b_k b_kᵀ + b_l b_lᵀ - m mᵀ)) - L(θ),  m = ½ (b_k + s b_l),
+              with L and θ of `drop_one_importance` and s the sign of the batch's covariance
+              of the two bits (+1 for 0): the merged bit is 0 where they disagree.
+              For two items at which both bits agree (up to s), θ falls by ½ x, with
+              x = b_k b_kᵀ; where both disagree, by x; otherwise not at all. As x is -1 or
+              +1, each of the three has a closed form, and all pairs of bits cost one
+              (K, B² / 2) x (B² / 2, K) product.
+
+    Args:
+        codes: -1 and +1.
+        labels: class ids or multi-hot rows.
+
+    Shapes:   codes (B, K), labels (B,) or (B, C) -> costs (K, K), items ().
+    Returns:  (c, B), c symmetric with zero diagonal, in nats a pair. (zeros, 0) for a batch
+              without similar or without dissimilar pairs.
+    Raises:   ValueError: labels of another kind (see `similarity`).
+    Source:   this package.  Differs: exact where a second-order expansion is usual.
+    """
+    codes = codes.float()
+    with torch.autocast(codes.device.type, enabled=False):
+        pairs = _pairs(codes, labels)
+        now = pairs.loss(0)
+        # A fall of θ by ½ x changes a pair's loss by agree + x agree_x, one by x likewise
+        agree, agree_x = _halves(pairs.loss(-0.5), pairs.loss(0.5), now)
+        apart, apart_x = _halves(pairs.loss(-1), pairs.loss(1), now)
+
+        total = codes.sum(0)  # integers, so that a covariance of 0 is exactly 0
+        covariance = len(codes) * (codes.T @ codes) - torch.outer(total, total)
+        s = torch.where(covariance < 0, -1.0, 1.0)
+        own_agree, own_apart = codes.T @ agree_x @ codes, codes.T @ apart_x @ codes
+        linear = s * (codes.T @ ((agree - apart).sum(1, keepdim=True) * codes))
+        both = agree + apart
+        i, j = torch.triu_indices(len(codes), len(codes), 1, device=codes.device)
+        x = codes.index_select(0, i) * codes.index_select(0, j)  # of each pair once
+        quartic = 2 * x.T @ (both[i, j][:, None] * x)
+        cost = both.sum() + 2 * linear + quartic
+        cost = cost + _diagonals(own_agree) + 2 * s * own_agree
+        cost = cost + _diagonals(own_apart) - 2 * s * own_apart
+        cost = 0.25 * cost.fill_diagonal_(0)
+    return cost * pairs.usable, pairs.usable * float(len(codes))
+
+
+def _halves(plus: Tensor, minus: Tensor, now: Tensor) -> tuple[Tensor, Tensor]:
+    """Write a rise that depends on x = ±1, plus - now or minus - now, as a + b x."""
+    return 0.5 * (plus + minus) - now, 0.5 * (plus - minus)
+
+
+def _diagonals(matrix: Tensor) -> Tensor:
+    diagonal = matrix.diagonal()
+    return diagonal[:, None] + diagonal[None, :]

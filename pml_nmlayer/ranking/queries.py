@@ -1,0 +1,28 @@
+"""Means over queries, and the one rule for a query without a hit."""
+
+from typing import Literal, get_args
+
+from torch import Tensor
+
+from .ties import _check_option
+
+Empty = Literal["skip", "zero"]
+
+
+def mean_over_queries(values: Tensor, empty: Empty = "skip") -> float:
+    """Mean over the queries; those without a relevant item are NaN.
+
+    Args:
+        values: (Q,) one value a query.
+        empty: leave NaN out ("skip"), or count it as 0 ("zero").
+
+    Returns:
+        The mean; NaN if nothing is left to average over.
+
+    Raises:
+        ValueError: there are no queries at all, or another `empty`.
+    """
+    _check_option("empty", empty, get_args(Empty))
+    if len(values) == 0:
+        raise ValueError("there are no queries to average over (Q = 0)")
+    return float(values.nan_to_num(nan=0.0).mean() if empty == "zero" else values.nanmean())

@@ -1,0 +1,1 @@
+"""Files, processes and states: what has nothing to do with hashing."""
