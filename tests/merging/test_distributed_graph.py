@@ -113,7 +113,7 @@ def work(folder):
 def results(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("processes")
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    script = ["-m", "tests.test_distributed_graph", str(folder)]
+    script = ["-m", "tests.merging.test_distributed_graph", str(folder)]
     done = subprocess.run(
         [*torchrun, f"--nproc-per-node={request.param}", *script],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
