@@ -55,8 +55,15 @@ class CarriedOutputs(Tensor):
     ) -> Any:
         kwargs = kwargs or {}
         with torch._C.DisableTorchFunctionSubclass():
-            if func in _OF_THE_WIDE_TENSOR:
+            if func in _OF_THE_WIDE_TENSOR or _is_collective(func):
                 return func(*args, **kwargs)
+            in_place = _changes_in_place(func) and isinstance(args[0], CarriedOutputs)
+            if in_place or kwargs.get("inplace"):
+                raise RuntimeError(
+                    f"outputs of a head cannot be changed in place ({func.__name__}): what "
+                    "their rows carry would stay as it was. Use the function that returns "
+                    "a new tensor"
+                )
             narrow = func(*_each(args, _narrow), **_each(kwargs, _narrow))
             if func not in _MOVES_ROWS:
                 return narrow
@@ -166,6 +173,27 @@ def _wide(outputs: CarriedOutputs) -> Tensor:
     return outputs[...]
 
 
+def _is_collective(func: Callable[..., Any]) -> bool:
+    """Whether a function sends tensors between processes: it has to send wide rows."""
+    name = getattr(func, "_qualified_op_name", None) or getattr(func, "__module__", None)
+    return str(name).startswith(("c10d", "torch.distributed"))
+
+
+def _changes_in_place(func: Callable[..., Any]) -> bool:
+    name = getattr(func, "__name__", "")
+    return name in _IN_PLACE_OPERATORS or (name.endswith("_") and name[-2:] != "__")
+
+
+_IN_PLACE_OPERATORS = {
+    "__iadd__",
+    "__iand__",
+    "__idiv__",
+    "__imul__",
+    "__ipow__",
+    "__isub__",
+    "__itruediv__",
+    "__setitem__",
+}
 _TENSOR: Any = Tensor  # whose attributes are descriptors, unlike their annotations
 # What is asked of, or done to, the tensor that autograd knows.
 _OF_THE_WIDE_TENSOR = {

@@ -162,6 +162,7 @@ class NMLoss(BaseMetricLossFunction):
         """
         head = self.head
         outputs = head.unpack(embeddings)
+        _check_checkpointing(outputs)
         reference = None if ref_emb is None else head.unpack(ref_emb)
         if self.training and torch.is_grad_enabled():
             head.observe(outputs.embeddings.detach(), labels)
@@ -203,11 +204,6 @@ class NMLoss(BaseMetricLossFunction):
                 "cat, indexing and split. Scaled, normalised or mixed with others they do "
                 "not: pass the head's own outputs (PML's distances normalise themselves), "
                 "or head.outputs(x), or use class_terms=ClassTerms(class_weight=0)"
-            )
-        if _is_checkpointed(outputs.embeddings):
-            raise ValueError(
-                "reentrant checkpointing cannot hand on what rows carry: call "
-                "torch.utils.checkpoint.checkpoint(..., use_reentrant=False)"
             )
         return terms.of_scores(scores, _needed(labels, scores.shape[1]))
 
@@ -263,14 +259,23 @@ def _needed(labels: Tensor | None, num_classes: int) -> Tensor:
     return labels
 
 
-def _is_checkpointed(outputs: Tensor) -> bool:
-    """Whether outputs come from reentrant checkpointing, but for a view or a cast."""
-    node = outputs.grad_fn
+def _check_checkpointing(outputs: HeadOutputs) -> None:
+    """Refuse rows that carry something out of reentrant checkpointing.
+
+    Autograd compares shapes there, and finds the wide rows. The view that `unpack` takes,
+    or a cast, may stand in between.
+    """
+    carries = outputs.class_scores is not None or len(outputs.longer) > 0
+    node = outputs.embeddings.grad_fn if carries else None
     for _ in range(3):
-        if node is None or node.name() == "CheckpointFunctionBackward":
-            return node is not None
+        if node is None:
+            return
+        if node.name() == "CheckpointFunctionBackward":
+            raise ValueError(
+                "reentrant checkpointing cannot hand on what rows carry: call "
+                "torch.utils.checkpoint.checkpoint(..., use_reentrant=False)"
+            )
         node = node.next_functions[0][0] if node.next_functions else None
-    return False
 
 
 def _renamed(old: dict[str, float | None], given: ClassTerms | None) -> ClassTerms:
