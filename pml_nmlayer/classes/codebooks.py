@@ -155,6 +155,26 @@ def majority(rows: Tensor, codebook: Tensor, tie_bits: Tensor) -> Tensor:
     return torch.sign(rows @ codebook + 0.5 * tie_bits)
 
 
+def codeword_targets(
+    labels: Tensor, rows: Tensor, codebook: Tensor, tie_bits: Tensor | None
+) -> Tensor:
+    """Take the codeword of each item: that of its class id, or else a vote.
+
+    Args:
+        labels: class ids (B,), or multi-hot rows (B, C).
+        rows: the same as multi-hot rows (B, C), see `class_rows`.
+        codebook: (C, K) of -1 and +1.
+        tie_bits: see `majority`; None will do for class ids.
+
+    Returns:
+        (B, K) of -1 and +1, in the dtype of the codebook.
+    """
+    if labels.ndim == 1:
+        return codebook.index_select(0, labels)
+    assert tie_bits is not None
+    return majority(rows, codebook, tie_bits)
+
+
 def tie_bits_of(bits: int, seed: int = 0) -> Tensor:
     """Draw the bits that decide tied votes.
 

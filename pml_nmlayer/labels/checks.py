@@ -79,10 +79,12 @@ def class_rows(labels: Tensor, num_classes: int) -> Tensor:
         return labels.float()
     if labels.is_floating_point():
         raise ValueError(f"class ids must be integers, got {labels.dtype}")
-    if readable and not bool(((labels >= 0) & (labels < num_classes)).all()):
-        raise ValueError(
-            f"class ids must lie in [0, num_classes={num_classes}), got "
-            f"{int(labels.min())} to {int(labels.max())}"
-        )
+    if readable and len(labels) > 0:
+        least, largest = (int(bound) for bound in labels.aminmax())
+        if least < 0 or largest >= num_classes:
+            raise ValueError(
+                f"class ids must lie in [0, num_classes={num_classes}), got "
+                f"{least} to {largest}"
+            )
     rows = torch.zeros(len(labels), num_classes, device=labels.device)
     return rows.scatter_(1, labels.long()[:, None], 1)

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..runtime.process_group import add_up
+from ..runtime.process_group import all_reduce_sum
 
 
 class RedundancyGraph(nn.Module):
@@ -81,7 +81,7 @@ class RedundancyGraph(nn.Module):
         if importance is None and redundancy is None:
             return
         if scored is None:
-            (scored,) = add_up(torch.full_like(self.scored_items, len(outputs)))
+            (scored,) = all_reduce_sum(torch.full_like(self.scored_items, len(outputs)))
         self._remember(importance, redundancy, scored.to(self.pairs) * ~unsound)
 
     def pass_over(self) -> None:
@@ -96,7 +96,7 @@ class RedundancyGraph(nn.Module):
         ones = outputs.ge(0).float().add_(spoiler)
         pairs = ones.new_empty(self.bits, self.bits)
         torch.mm(ones.T, ones, out=pairs)  # autocast leaves a call with out= alone
-        pairs, items = add_up(pairs, spoiler.add_(outputs.shape[0]))
+        pairs, items = all_reduce_sum(pairs, spoiler.add_(outputs.shape[0]))
         unsound = items.isnan()
         self.skipped_batches.add_(unsound)
         total = self.items.add_(items.nan_to_num_(0))
