@@ -38,7 +38,7 @@ class RedundancyGraph(nn.Module):
     skipped_batches: Tensor
     batches: Tensor
 
-    def __init__(self, bits: int, memory: int = 10_000) -> None:
+    def __init__(self, bits: int, *, memory: int = 10_000) -> None:
         super().__init__()
         if bits < 1 or memory < 1:
             raise ValueError(
