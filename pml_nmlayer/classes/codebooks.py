@@ -170,7 +170,7 @@ def codeword_targets(
         (B, K) of -1 and +1, in the dtype of the codebook.
     """
     if labels.ndim == 1:
-        return codebook.index_select(0, labels)
+        return codebook.index_select(0, labels.long())
     assert tie_bits is not None
     return majority(rows, codebook, tie_bits)
 

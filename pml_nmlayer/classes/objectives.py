@@ -1,7 +1,7 @@
 """How well classes and labels can be told from outputs and bits.
 
-All gradients are closed forms. They are found together with the value, in few operations.
-A second derivative is therefore not available.
+Gradients are closed forms, found together with the value: a training step spends its time
+on the number of operations. Second derivatives are therefore not available.
 """
 
 from contextlib import AbstractContextManager, nullcontext
@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..codes.convention import raw_sign
-from ..labels.checks import class_rows
+from ..labels.checks import check_class_ids, class_rows
 from .codebooks import codeword_targets
 
 LEAST_PROBABILITY = 1e-6  # of a bit: one that is saturated has no slope left anyway
@@ -35,7 +35,7 @@ def codeword_nll(outputs: Tensor, targets: Tensor, tanh: bool) -> Tensor:
     """
     with torch.no_grad():
         value, slope = _codeword_nll(outputs.float(), targets, tanh)
-    return _with_slopes(value, outputs, slope)
+    return _with_slope(value, outputs, slope)
 
 
 def class_nll(scores: Tensor, labels: Tensor) -> Tensor:
@@ -58,10 +58,14 @@ def class_nll(scores: Tensor, labels: Tensor) -> Tensor:
         >>> class_nll(torch.zeros(2, 4), torch.tensor([0, 3])).item()  # log 4
         1.386...
     """
-    rows = class_rows(labels.to(scores.device), scores.shape[1])
-    with torch.no_grad():
-        value, slope = _class_nll(scores.float(), rows, labels.ndim == 2)
-    return _with_slopes(value, scores, slope)
+    labels, count = labels.to(scores.device), max(len(scores), 1)
+    if labels.ndim == 1:
+        check_class_ids(labels, scores.shape[1])
+        total = F.cross_entropy(scores.float(), labels.long(), reduction="sum")
+        return total / count
+    rows = class_rows(labels, scores.shape[1])
+    shares = rows / rows.sum(1, keepdim=True).clamp(min=1)
+    return -(shares * scores.float().log_softmax(1)).sum() / count
 
 
 def label_map(codes: Tensor, rows: Tensor, ridge: float) -> Tensor:
@@ -110,28 +114,26 @@ def label_residual(codes: Tensor, labels: Tensor, num_classes: int, ridge: float
     rows = class_rows(labels.to(codes.device), num_classes)
     with torch.no_grad(), _full_precision(codes.device.type):
         value, slope = _label_residual(codes.float(), rows, ridge)
-    return _with_slopes(value, codes, slope)
+    return _with_slope(value, codes, slope)
 
 
-def class_terms(
+def code_terms(
     outputs: Tensor,
     labels: Tensor,
     *,
     num_classes: int,
     tanh: bool,
     ridge: float,
-    scores: Tensor | None = None,
     codewords: Tensor | None = None,
     tie_bits: Tensor | None = None,
-    class_weight: float = 1.0,
     codeword_weight: float = 1.0,
     label_weight: float = 1.0,
-) -> Tensor:
-    r"""Sum the three terms that teach classes to a code, as cheaply as one of them.
+) -> tuple[Tensor | None, Tensor | None]:
+    r"""Compute both terms of a code, at little more than the cost of one.
 
-    Formula:  δ class_nll(s, y) + γ codeword_nll(h, t) + μ label_residual(b, y), with the
-              codewords t of the items (see `majority`), b = sign h and dL/dh := dL/db;
-              for linear outputs u, b = sign tanh u.
+    Formula:  γ codeword_nll(h, t), with the codewords t of the items (see `majority`), and
+              μ label_residual(b, y), with b = sign h and dL/dh := dL/db. For linear outputs
+              b = sign tanh u.
 
     Args:
         outputs: h, or linear ones u.
@@ -139,47 +141,46 @@ def class_terms(
         num_classes: C.
         tanh: whether outputs lie in [-1, 1], as after a tanh.
         ridge: see `label_map`.
-        scores: s; None leaves `class_nll` out.
-        codewords: of the classes; None leaves `codeword_nll` out.
+        codewords: of the classes; None leaves the first term out.
         tie_bits: see `majority`; needed for codewords of multi-hot rows.
-        class_weight: δ; 0 leaves `class_nll` out.
-        codeword_weight: γ; 0 leaves `codeword_nll` out.
-        label_weight: μ; 0 leaves `label_residual` out.
+        codeword_weight: γ; 0 leaves the first term out.
+        label_weight: μ; 0 leaves the second term out.
 
-    Shapes:   outputs (B, K), labels (B,) or (B, C), scores (B, C), codewords (C, K),
-              tie_bits (K,) -> 0-d float32.
-    Returns:  the weighted sum; 0 for an empty batch.
+    Shapes:   outputs (B, K), labels (B,) or (B, C), codewords (C, K), tie_bits (K,)
+              -> 0-d float32 each.
+    Returns:  both terms, times their weights; None for one that is left out.
     Raises:   ValueError: labels that do not fit.
     Source:   this package.  Differs: no.
 
     Example:
-        >>> outputs = torch.tensor([[0.5, -0.5]], requires_grad=True)
-        >>> labels, codewords = torch.tensor([0]), torch.tensor([[1., -1.], [1., 1.]])
-        >>> class_terms(outputs, labels, num_classes=2, tanh=True, ridge=0.5,
-        ...             codewords=codewords, label_weight=0).item()  # -log 0.75
-        0.287...
+        >>> outputs, labels = torch.tensor([[0.5, -0.5]]), torch.tensor([0])
+        >>> codewords = torch.tensor([[1., -1.], [1., 1.]])
+        >>> pull, read = code_terms(outputs, labels, num_classes=2, tanh=True, ridge=0.5,
+        ...                         codewords=codewords)
+        >>> round(pull.item(), 4), round(read.item(), 4)  # the first is -log 0.75
+        (0.2877, 0.04)
     """
     labels = labels.to(outputs.device)
-    shared = labels.ndim == 2
+    pull = read = slope_of_pull = slope_of_read = None
     with torch.no_grad(), _full_precision(outputs.device.type):
         rows = class_rows(labels, num_classes)
         h = outputs.float()
-        total, slope, slope_of_scores = None, None, None
         if codewords is not None and codeword_weight > 0:
-            targets = codeword_targets(labels, rows, codewords, tie_bits)
-            total, slope = _codeword_nll(h, targets, tanh, codeword_weight)
+            targets = codeword_targets(labels, rows, codewords.float(), tie_bits)
+            pull, slope_of_pull = _codeword_nll(h, targets, tanh, codeword_weight)
         if label_weight > 0:
-            value, read = _label_residual(raw_sign(h), rows, ridge, label_weight)
+            read, slope_of_read = _label_residual(raw_sign(h), rows, ridge, label_weight)
             if not tanh:  # so that a sure bit is left in peace
-                read.mul_(1 - h.tanh().square_())
-            total = value if total is None else total.add_(value)
-            slope = read if slope is None else slope.add_(read)
-        if scores is not None and class_weight > 0:
-            value, slope_of_scores = _class_nll(scores.float(), rows, shared, class_weight)
-            total = value if total is None else total.add_(value)
-        if total is None:
-            total = h.new_zeros(())
-    return _with_slopes(total, outputs, slope, scores, slope_of_scores)
+                slope_of_read.mul_(1 - h.tanh().square_())
+    if pull is None or slope_of_pull is None:
+        if read is None or slope_of_read is None:
+            return None, None
+        return None, _with_slope(read, outputs, slope_of_read)
+    if read is None or slope_of_read is None:
+        return _with_slope(pull, outputs, slope_of_pull), None
+    if not torch.is_grad_enabled():
+        return pull, read
+    return _BothWithSlopes.apply(outputs, pull, slope_of_pull, read, slope_of_read)
 
 
 def _codeword_nll(
@@ -196,23 +197,6 @@ def _codeword_nll(
     slope = both.reciprocal_().masked_fill_(twice < 2 * LEAST_PROBABILITY, 0).mul_(-share)
     nll = twice.mul_(0.5).clamp_(min=LEAST_PROBABILITY).log_().sum().mul_(-share)
     return nll, slope
-
-
-def _class_nll(
-    scores: Tensor, rows: Tensor, shared: bool, weight: float = 1.0
-) -> tuple[Tensor, Tensor]:
-    """Value, and slope with regard to the scores; `shared` if items have several classes."""
-    share = weight / max(len(scores), 1)
-    log_p = scores.log_softmax(1)
-    known = None
-    if shared:
-        count = rows.sum(1, keepdim=True)
-        rows, known = rows / count.clamp(min=1), count > 0
-    value = torch.dot(log_p.view(-1), rows.view(-1)).mul_(-share)
-    p = log_p.exp_()
-    if known is not None:
-        p.mul_(known)
-    return value, p.sub_(rows).mul_(share)
 
 
 def _read(codes: Tensor, rows: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
@@ -240,30 +224,44 @@ def _label_residual(
     return left.square_().sum().mul_(share), slope
 
 
-class _WithSlopes(torch.autograd.Function):
-    """A value whose derivatives are known already.
+class _WithSlope(torch.autograd.Function):
+    """A value whose derivative is known already.
 
     A `setup_context` would treble the time of a call.
     """
 
     @staticmethod
-    def forward(ctx: Any, value: Tensor, *inputs_and_slopes: Tensor | None) -> Tensor:
-        ctx.save_for_backward(*inputs_and_slopes[1::2])
+    def forward(ctx: Any, x: Tensor, value: Tensor, slope: Tensor) -> Tensor:
+        ctx.save_for_backward(slope)
         return value.view(())
 
     @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None]:
+        (slope,) = ctx.saved_tensors
+        return slope * grad_outputs[0], None, None
+
+
+class _BothWithSlopes(torch.autograd.Function):
+    """Two values whose derivatives are known already."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, value: Tensor, slope: Tensor, other: Tensor, slope_2: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(slope, slope_2)
+        return value.view(()), other.view(())
+
+    @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        (grad,) = grad_outputs
-        found: list[Tensor | None] = [None]
-        for slope in ctx.saved_tensors:
-            found += [None if slope is None else slope * grad.to(slope), None]
-        return tuple(found)
+        slope, slope_2 = ctx.saved_tensors
+        grad = (slope * grad_outputs[0]).addcmul_(slope_2, grad_outputs[1])
+        return grad, None, None, None, None
 
 
-def _with_slopes(value: Tensor, *inputs_and_slopes: Tensor | None) -> Tensor:
+def _with_slope(value: Tensor, x: Tensor, slope: Tensor) -> Tensor:
     if not torch.is_grad_enabled():
         return value
-    found: Tensor = _WithSlopes.apply(value, *inputs_and_slopes)
+    found: Tensor = _WithSlope.apply(x, value, slope)
     return found
 
 
