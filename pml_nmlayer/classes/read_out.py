@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ..labels.checks import check_labels, class_rows
 from ..runtime.process_group import as_on_first
-from .codebooks import check_codebook_size, majority, maximin_codebook, tie_bits_of
+from .codebooks import check_codebook_size, codeword_targets, maximin_codebook, tie_bits_of
 from .semantic_codebook import semantic_codebook
 
 STRENGTH = 0.6  # docs/does-it-work.md
@@ -97,8 +97,11 @@ class ClassReadOut(nn.Module):
         a = self.scale(u.shape[1])
         if scores is None or a == 0:
             return u
-        p = scores.softmax(1)
-        return u + (a * (p @ self.codewords(u.shape[1]).to(p.dtype))).to(u.dtype)
+        p, codewords = scores.softmax(1), self.codewords(u.shape[1])
+        alike = u.dtype == p.dtype == codewords.dtype
+        if alike and not torch.is_autocast_enabled(u.device.type):  # one operation
+            return torch.addmm(u, p, codewords, alpha=a)
+        return u + (a * (p @ codewords.to(p.dtype))).to(u.dtype)
 
     def codewords(self, bits: int) -> Tensor:
         """Codewords (C, bits) of -1 and +1; 0 before they are found.
@@ -174,8 +177,18 @@ class ClassReadOut(nn.Module):
         check_labels(labels, len(labels))
         rows = class_rows(labels.to(codewords.device), self.num_classes)
         with torch.autocast(rows.device.type, enabled=False):
-            tie_bits = getattr(self, f"tie_bits_{bits}").float()
-            return majority(rows, codewords.float(), tie_bits)
+            return codeword_targets(
+                labels.to(codewords.device), rows, codewords.float(), self.tie_bits(bits)
+            )
+
+    def tie_bits(self, bits: int) -> Tensor:
+        """Bits (bits,) float32 that decide tied votes of several classes.
+
+        Args:
+            bits: code length with codewords.
+        """
+        tie_bits: Tensor = getattr(self, f"tie_bits_{bits}")
+        return tie_bits.float()
 
     def extra_repr(self) -> str:
         """Show sizes in print(model)."""

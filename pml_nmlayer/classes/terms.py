@@ -5,8 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..codes.convention import sign_ste
-from .objectives import class_nll, codeword_nll, label_residual
+from .objectives import class_nll, code_terms
 from .read_out import ClassReadOut
 
 # How they were chosen: docs/does-it-work.md
@@ -116,15 +115,21 @@ class ClassTerms:
         Raises:
             ValueError: labels that do not fit.
         """
-        terms, bits = {}, outputs.shape[1]
-        if self.codeword_weight and bits in read_out.lengths:
-            targets = read_out.targets(labels, bits)
-            terms["codewords"] = self.codeword_weight * codeword_nll(outputs, targets, tanh)
-        if self.label_weight:
-            codes = sign_ste(outputs if tanh else outputs.tanh())  # sure bits are at rest
-            residual = label_residual(codes, labels, read_out.num_classes, LABEL_RIDGE)
-            terms["labels"] = self.label_weight * residual
-        return terms
+        bits = outputs.shape[1]
+        known = bits in read_out.lengths
+        pull, read = code_terms(
+            outputs,
+            labels,
+            num_classes=read_out.num_classes,
+            tanh=tanh,
+            ridge=LABEL_RIDGE,
+            codewords=read_out.codewords(bits) if known else None,
+            tie_bits=read_out.tie_bits(bits) if known else None,
+            codeword_weight=self.codeword_weight or 0.0,
+            label_weight=self.label_weight or 0.0,
+        )
+        terms = {"codewords": pull, "labels": read}
+        return {name: term for name, term in terms.items() if term is not None}
 
     def of_scores(self, scores: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Compute the term of the classifier, "classes", as `of_outputs` does.
@@ -135,7 +140,8 @@ class ClassTerms:
         """
         if not self.class_weight:
             return {}
-        return {"classes": self.class_weight * class_nll(scores, labels)}
+        nll = class_nll(scores, labels)
+        return {"classes": nll if self.class_weight == 1 else self.class_weight * nll}
 
 
 def _given(name: str, weight: float | None, default: float, lacking: str | None) -> float:

@@ -47,6 +47,29 @@ def check_label_pair(labels: Tensor, ref_labels: Tensor) -> None:
             )
 
 
+def check_class_ids(labels: Tensor, num_classes: int) -> None:
+    """Refuse what are no class ids.
+
+    Args:
+        labels: class ids (B,).
+        num_classes: C.
+
+    Raises:
+        ValueError: ids of a real dtype; and, where they are on the CPU, ids outside of
+            [0, C). On a GPU values are not read, which would stall every step.
+    """
+    if labels.is_floating_point():
+        raise ValueError(f"class ids must be integers, got {labels.dtype}")
+    readable = labels.device.type == "cpu" and not torch.compiler.is_compiling()
+    if readable and len(labels) > 0:
+        least, largest = (int(bound) for bound in labels.aminmax())
+        if least < 0 or largest >= num_classes:
+            raise ValueError(
+                f"class ids must lie in [0, num_classes={num_classes}), got "
+                f"{least} to {largest}"
+            )
+
+
 def class_rows(labels: Tensor, num_classes: int) -> Tensor:
     r"""Write the classes of each item as a row of 0 and 1.
 
@@ -77,12 +100,6 @@ def class_rows(labels: Tensor, num_classes: int) -> Tensor:
         if readable and not bool(((labels == 0) | (labels == 1)).all()):
             raise ValueError("multi-hot labels must hold 0 and 1 only")
         return labels.float()
-    if labels.is_floating_point():
-        raise ValueError(f"class ids must be integers, got {labels.dtype}")
-    if readable and not bool(((labels >= 0) & (labels < num_classes)).all()):
-        raise ValueError(
-            f"class ids must lie in [0, num_classes={num_classes}), got "
-            f"{int(labels.min())} to {int(labels.max())}"
-        )
+    check_class_ids(labels, num_classes)
     rows = torch.zeros(len(labels), num_classes, device=labels.device)
     return rows.scatter_(1, labels.long()[:, None], 1)

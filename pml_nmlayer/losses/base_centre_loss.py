@@ -45,7 +45,7 @@ class BaseCentreLoss(BaseClassHashingLoss):
         **kwargs: Any,
     ) -> None:
         super().__init__(num_classes=num_classes, embedding_size=embedding_size, **kwargs)
-        centres = make_codebook(num_classes, embedding_size, codebook, seed)
+        centres = make_codebook(num_classes, embedding_size, kind=codebook, seed=seed)
         self.register_buffer("codebook", centres)
         self.takes_shorter = False
         if head is not None:
