@@ -116,9 +116,16 @@ def tune(options: Namespace) -> int:
 def _run(
     specs: list[Spec], store: Store, processes: int, suite: Suite, options: Namespace
 ) -> runner.Summary:
-    root, machine = data_root(options.data_root), _machine(suite, options)
-    limit = suite.timeout_s
-    return runner.run(specs, store, processes, limit, options.force, root, machine)
+    return runner.run(
+        specs,
+        store,
+        processes=processes,
+        timeout_s=suite.timeout_s,
+        force=options.force,
+        root=data_root(options.data_root),
+        machine=_machine(suite, options),
+        methods_from=options.methods_from,
+    )
 
 
 def _machine(suite: Suite, options: Namespace) -> Machine:
@@ -158,9 +165,9 @@ def _report(selection: Selection, store: Store, options: Namespace) -> None:
 def _command(options: Namespace) -> str:
     """Rebuild the command that leads to a table, as far as it decides about it."""
     words = ["python -m benchmarks run --suite", options.suite]
-    for name in ("dataset", "methods", "bits", "seeds"):
-        if getattr(options, name) is not None:
-            words += [f"--{name}", *map(str, getattr(options, name))]
+    for name in ("dataset", "methods", "methods_from", "bits", "seeds"):
+        if getattr(options, name):
+            words += [f"--{name.replace('_', '-')}", *map(str, getattr(options, name))]
     if getattr(options, "device", "cpu") != "cpu":  # `report` and `compare` have none
         words += ["--device", options.device]
     return " ".join(words)

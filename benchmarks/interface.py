@@ -1,7 +1,8 @@
 """What a method is, and the decorator that registers one.
 
 To add a method, write a function that takes a `Problem` and its own options, returns a
-`Method`, and carries the decorator; then name it in a suite's YAML.
+`Method`, and carries the decorator; then name it in a suite's YAML. The function may stand
+in this repository (`methods`), in another package, or in a file (`plugins`).
 """
 
 import inspect

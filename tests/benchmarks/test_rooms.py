@@ -18,6 +18,7 @@ ROOMS = [
     ["interface"],
     ["training"],
     ["methods"],
+    ["plugins"],
     ["suites"],
     ["suite_files"],
     ["running"],
