@@ -16,6 +16,7 @@ A room imports from those above it alone (`tests/benchmarks/test_rooms.py` sees 
     running/       from a spec to a raw result
     specs          from a suite to its specs
     reporting/     from raw results to tables, figures, verdicts; knows nothing of `running`
+    tuned_files    what a search leaves: the chosen settings, and all trials
     tuning         a search: runs, judged on validation queries
     commands, __main__    the command line
 """

@@ -55,6 +55,13 @@ def parser() -> argparse.ArgumentParser:
                 metavar="FILE",
                 help="a summary.json; default: the one in docs/results/<suite>",
             )
+        if action == "report":
+            sub.add_argument(
+                "--publish",
+                type=Path,
+                metavar="DIR",
+                help="write a short table, one chart and a small summary here, too",
+            )
         if action in ("tune", "run"):
             sub.add_argument("--force", action="store_true", help="repeat what is done")
             _add_device(sub)

@@ -184,8 +184,8 @@ def _tuned(suite: QualitySuite) -> Tuned | None:
             f"{suite.recipe}; run `python -m benchmarks tune` again or remove the file"
         )
     for entry in suite.entries:
-        outcome = content["methods"].get(entry.name, {})
-        if "chosen" in outcome and outcome.get("epochs") != entry.epochs:
+        outcome = content["methods"].get(entry.name, {"refused": "never tuned"})
+        if "refused" not in outcome and outcome.get("epochs") != entry.epochs:
             searched, now = (
                 suite.epochs if each is None else each
                 for each in (outcome.get("epochs"), entry.epochs)
@@ -195,7 +195,7 @@ def _tuned(suite: QualitySuite) -> Tuned | None:
                 f"{suite.name} now gives it {now}; run `python -m benchmarks tune` again"
             )
     settings = {
-        name: outcome["chosen"]["settings"] if "chosen" in outcome else {}
+        name: outcome.get("chosen", outcome).get("settings", {})
         for name, outcome in content["methods"].items()
     }
     return Tuned(path.name, settings)

@@ -24,6 +24,7 @@ ROOMS = [
     ["running"],
     ["specs"],
     ["reporting"],
+    ["tuned_files"],
     ["tuning"],
     ["commands"],
     ["__main__"],
