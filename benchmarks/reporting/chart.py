@@ -17,7 +17,7 @@ from .summary import Summary
 
 STRONG = 10  # lines in colour
 ALIKE = 2  # of them of one family
-MOST = 24  # rows of a suite with one length
+MOST = 16  # rows of a suite with one length
 _COLORS = 16
 _DPI = 60
 Cells = dict[int, list[float]]  # values of a row, by length

@@ -10,7 +10,7 @@ import torch
 import yaml
 from torch.nn.functional import normalize
 
-from benchmarks import tuning
+from benchmarks import tuned_files, tuning
 from benchmarks.interface import FAMILIES, Problem, Unsuited, add_method
 from benchmarks.methods import METHODS, few_anchors
 from benchmarks.methods.classifier import codewords
@@ -477,7 +477,7 @@ def test_a_search_covers_the_lengths_that_it_names(tmp_path):
     specs = tuning.plan(suite)
     assert {spec["bits"] for spec in specs} == {24}
     assert {spec["head_parameters"] for spec in specs} == {9000}
-    content = yaml.safe_load(tuning.tuned_file(suite, {}, {}))
+    content = yaml.safe_load(tuned_files.text_of(suite, tuned_files.whole(suite, {})))
     assert content["bits"] == [24]
     assert content["recipe"]["head_parameters"] == 9000
 

@@ -87,7 +87,9 @@ def test_a_method_of_a_file_is_tuned_run_and_reported(suite, tmp_path):
     (record,) = mine(tmp_path / "out")
     assert record["spec"]["settings"] == {"shift": 0.5}
     assert len(record["spec"]["source"]) == 12
-    assert judged(Store(tmp_path / "out"), record["spec"])["code"]["map"] > 0.12  # by chance 0.1
+    assert (
+        judged(Store(tmp_path / "out"), record["spec"])["code"]["map"] > 0.12
+    )  # by chance 0.1
     (other,) = [r for r in records(tmp_path / "out") if r["spec"]["method"] == "itq"]
     assert "source" not in other["spec"]
     text = (tmp_path / "out" / "s" / "table.md").read_text()
