@@ -106,7 +106,9 @@ def test_metric_loss_only_with_hook_container(tmp_path):
 
 
 def test_train_with_classifier():
-    trunk, head = trunk_and_head(bits=(24, 12), constant_width=True)  # the classifier keeps its width
+    trunk, head = trunk_and_head(
+        bits=(24, 12), constant_width=True
+    )  # the classifier keeps its width
     merging = ProgressiveMerging(head, epochs_per_stage=2)
     trainer = make_trainer(
         trunk,

@@ -146,7 +146,10 @@ def test_own_centres_are_copied():
         (lambda: make_codebook(17, 8, kind="hadamard"), "Use 'maximin' or 'auto'"),
         (lambda: make_codebook(4, 8, kind="random"), "got 'random'"),
         (lambda: make_codebook(4, 8, kind=torch.ones(8, 4)), r"\(4, 8\), got \(8, 4\)"),
-        (lambda: make_codebook(1, 2, kind=torch.tensor([[0, 1]])), "codebook must hold -1 and"),
+        (
+            lambda: make_codebook(1, 2, kind=torch.tensor([[0, 1]])),
+            "codebook must hold -1 and",
+        ),
     ],
 )
 def test_bad_input(make, message):

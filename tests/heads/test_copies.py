@@ -93,7 +93,7 @@ def assert_equal_heads(one, other):
 
 @pytest.mark.parametrize(
     "copied",
-    [copy.deepcopy, lambda head: pickle.loads(pickle.dumps(head))],  # noqa: S301
+    [copy.deepcopy, lambda head: pickle.loads(pickle.dumps(head))],
     ids=["deepcopy", "pickle"],
 )
 @pytest.mark.parametrize("asked", [False, True], ids=["unasked", "asked"])
@@ -155,9 +155,7 @@ def test_an_average_of_parameters_follows_the_head_through_merges(
 ):
     head = make_head(**options)
     model = nn.Sequential(nn.Identity(), head) if in_a_model else head
-    averaged = AveragedModel(
-        model, multi_avg_fn=AVERAGES[average], use_buffers=False
-    )
+    averaged = AveragedModel(model, multi_avg_fn=AVERAGES[average], use_buffers=False)
     mine = averaged.module[1] if in_a_model else averaged.module
     for stage in range(3):
         for _ in range(3):
@@ -191,7 +189,9 @@ def test_parameters_are_averaged_and_groups_are_not():
         weights.append(head.linear.weight.detach().clone())
     mean = torch.stack(weights).mean(0)
     torch.testing.assert_close(averaged.module.linear.weight.detach(), mean)
-    expected = torch.tanh((X @ mean.T + averaged.module.linear.bias) @ head.merge_matrix().T)
+    expected = torch.tanh(
+        (X @ mean.T + averaged.module.linear.bias) @ head.merge_matrix().T
+    )
     torch.testing.assert_close(averaged.eval()(X), expected, rtol=0, atol=1e-5)
 
 
@@ -205,7 +205,7 @@ USES = {
     "bits": lambda head: head.bits,
     "merge_matrix": lambda head: head.merge_matrix(),
     "a copy": lambda head: copy.deepcopy(head).codes(X),
-    "a pickle": lambda head: pickle.loads(pickle.dumps(head)).codes(X),  # noqa: S301
+    "a pickle": lambda head: pickle.loads(pickle.dumps(head)).codes(X),
 }
 
 
@@ -271,9 +271,7 @@ def test_averaged_buffers_of_a_layer_alone_are_refused():
 
 def test_a_state_of_averaged_buffers_is_refused_too():
     head = make_head()
-    averaged = AveragedModel(
-        head, multi_avg_fn=get_ema_multi_avg_fn(0.5), use_buffers=True
-    )
+    averaged = AveragedModel(head, multi_avg_fn=get_ema_multi_avg_fn(0.5), use_buffers=True)
     for _ in range(2):
         observe(head)
         averaged.update_parameters(head)
@@ -293,9 +291,7 @@ def test_what_was_written_past_the_version_counter_is_seen():
     head.merge_next()
 
     def swap():
-        ours, theirs = (
-            [*each.parameters(), *each.buffers()] for each in (head, other)
-        )
+        ours, theirs = ([*each.parameters(), *each.buffers()] for each in (head, other))
         for mine, its in zip(ours, theirs, strict=True):
             kept = mine.data.clone()
             mine.data.copy_(its.data)

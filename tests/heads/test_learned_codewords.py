@@ -84,7 +84,9 @@ def test_with_one_class_or_none_seen_groups_are_sound(labels):
 
 def test_bad_spare_codewords():
     for spare in (1, -1):
-        message = f"no use without num_classes; .* spare_codewords={spare}, num_classes=None"
+        message = (
+            f"no use without num_classes; .* spare_codewords={spare}, num_classes=None"
+        )
         with pytest.raises(ValueError, match=message):
             ProgressiveHead(6, bits=(12, 6), spare_codewords=spare)
     with pytest.raises(ValueError, match="spare_codewords must be >= 0, got -1"):

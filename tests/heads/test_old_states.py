@@ -59,7 +59,9 @@ def test_outputs_and_codes_are_those_of_then(name, part_of_a_model):
         state = {f"1.head.{key}": value for key, value in state.items()}
         state |= {f"0.{key}": value for key, value in trunk.state_dict().items()}
     given = dict(state)
-    assert str(model.load_state_dict(state, strict=True)) == "<All keys matched successfully>"
+    assert (
+        str(model.load_state_dict(state, strict=True)) == "<All keys matched successfully>"
+    )
     assert state.keys() == given.keys()  # the dict of the caller is left alone
     head.eval()
     torch.testing.assert_close(head(old["x"]), old["outputs"], rtol=0, atol=1e-6)

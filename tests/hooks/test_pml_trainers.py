@@ -9,8 +9,8 @@ from pytorch_metric_learning.samplers import MPerClassSampler
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from pml_nmlayer.evaluation import HammingAccuracyCalculator
 from pml_nmlayer.classes.objectives import class_nll, codeword_nll
+from pml_nmlayer.evaluation import HammingAccuracyCalculator
 from pml_nmlayer.hooks import ProgressiveMerging, chain_hooks
 from pml_nmlayer.layers import ProgressiveHead
 from pml_nmlayer.losses import CSQLoss, NMLoss
@@ -95,8 +95,14 @@ def with_centres(longer="snapshot", num_classes=10, **kwargs):
     return trainer, [head]
 
 
-def train_with_classifier(constant_width=True, longer="snapshot", num_classes=None, **kwargs):
-    options = {"constant_width": constant_width, "longer": longer, "num_classes": num_classes}
+def train_with_classifier(
+    constant_width=True, longer="snapshot", num_classes=None, **kwargs
+):
+    options = {
+        "constant_width": constant_width,
+        "longer": longer,
+        "num_classes": num_classes,
+    }
     head = ProgressiveHead(64, (24, 12, 6), **options)
     trainer = make_trainer(
         trainers.TrainWithClassifier,
@@ -117,7 +123,11 @@ def cascaded_embeddings(
     num_classes=None,
     **kwargs,
 ):
-    options = {"constant_width": constant_width, "longer": longer, "num_classes": num_classes}
+    options = {
+        "constant_width": constant_width,
+        "longer": longer,
+        "num_classes": num_classes,
+    }
     heads = [ProgressiveHead(64, each, **options) for each in bits]
     trainer = make_trainer(
         trainers.CascadedEmbeddings,
@@ -149,7 +159,11 @@ def deep_adversarial(
     num_classes=None,
     **kwargs,
 ):
-    options = {"constant_width": constant_width, "longer": longer, "num_classes": num_classes}
+    options = {
+        "constant_width": constant_width,
+        "longer": longer,
+        "num_classes": num_classes,
+    }
     head = NotedHead(64, (24, 12, 6), **options)
     synth_loss = losses.TripletMarginLoss()
     trainer = make_trainer(
