@@ -1,4 +1,4 @@
-"""A file imports only from lower rooms, no files import each other, the core needs torch alone."""
+"""A file imports from lower rooms, none in a circle; the core needs torch alone."""
 
 import ast
 import subprocess
