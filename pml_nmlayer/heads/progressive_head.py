@@ -272,8 +272,7 @@ class ProgressiveHead(OldNames, Staged, Configured):
             bits: one of the lengths reached so far; None for the present one.
 
         Raises:
-            ValueError: a length that is not reached, the longest one, which comes before
-                any merge, or a head without `num_classes`.
+            ValueError: a length without codewords, or a head without `num_classes`.
         """
         bits = self.bits if bits is None else bits
         check_reached(bits, self.all_bits[: self.stage + 1])
