@@ -128,7 +128,7 @@ def test_a_single_block_is_an_exact_assignment():
 
 
 def test_blocks_come_close_to_assigning_all_at_once():
-    wanted, pool = wanted_by(1100, 16)
+    wanted, pool = wanted_by(900, 16)
     together, _ = searching._assign(wanted, pool, torch.Generator().manual_seed(0))
     blocks = searching._assign_in_blocks(wanted, pool, torch.Generator().manual_seed(0))
     assert agreement(wanted, blocks) > 0.97 * together
@@ -323,6 +323,7 @@ def terms_of(outputs, scores, labels):
     return pull + read + class_nll(scores, labels)
 
 
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 def test_terms_are_the_same_under_autocast_and_compiled():
     outputs = torch.randn(12, 6).tanh().requires_grad_()
     scores = torch.randn(12, 4, requires_grad=True)
