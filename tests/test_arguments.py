@@ -52,13 +52,13 @@ def test_refuses_as_python_does(call, message):
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: check_count("k", 2.5), TypeError, "whole number, at least 1; got 2.5"),
+        (lambda: check_count("k", 2.5), TypeError, "k must be >= 1, a whole number; got 2.5"),
         (lambda: check_count("k", 2.0), TypeError, "got 2.0"),
         (lambda: check_count("k", True), TypeError, "got True"),
         (lambda: check_count("k", "3"), TypeError, "got '3'"),
         (lambda: check_count("k", None), TypeError, "got None"),
         (lambda: check_count("k", 0), ValueError, "got 0"),
-        (lambda: check_count("k", 9, most=8), ValueError, "at most 8; got 9"),
+        (lambda: check_count("k", 9, most=8), ValueError, "<= 8, a whole number; got 9"),
         (lambda: check_count("k", 0, none="all"), ValueError, "or None for all; got 0"),
         (lambda: check_number("w", float("nan"), least=0), ValueError, ">= 0, got nan"),
         (lambda: check_number("w", float("inf")), ValueError, "finite number, got inf"),

@@ -23,9 +23,9 @@ def check_count(
     """
     if value is None and none:
         return
-    wanted = f"{name} must be a whole number, at least {least}"
-    wanted += "" if most is None else f" and at most {most}"
-    wanted += f", or None for {none}" if none else ""
+    wanted = f"{name} must be >= {least}"
+    wanted += "" if most is None else f" and <= {most}"
+    wanted += ", a whole number" + (f", or None for {none}" if none else "")
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"{wanted}; got {value!r}")
     if value < least or (most is not None and value > most):

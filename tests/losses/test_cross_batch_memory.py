@@ -193,7 +193,7 @@ def test_reset_empties_the_memory():
 @pytest.mark.parametrize("num_classes", [None, C])
 def test_pairs_within_the_batch_are_looked_up_where_the_batch_lies(num_classes):
     # in PML they would point at the first rows of the memory, at other items
-    inner = DPSHLoss(0, preset="paper")
+    inner = DPSHLoss(quantization_weight=0, preset="paper")
     memory = HashCrossBatchMemory(inner, K, M, _Nothing(), num_classes=num_classes)
     for u, ids in batches(4):
         labels = ids if num_classes is None else one_hot(ids)
@@ -220,11 +220,11 @@ def test_pairs_within_the_batch_join_those_of_a_triplet_miner():
 
 
 def test_enqueue_mask():
-    memory = HashCrossBatchMemory(DPSHLoss(0, preset="paper"), K, M, num_classes=C)
+    memory = HashCrossBatchMemory(DPSHLoss(quantization_weight=0, preset="paper"), K, M, num_classes=C)
     u, ids = next(batches(1, size=7))
     mask = torch.tensor([1, 0, 1, 1, 0, 0, 1]).bool()
     found = memory(u, one_hot(ids), enqueue_mask=mask)
-    expected = DPSHLoss(0, preset="paper")(
+    expected = DPSHLoss(quantization_weight=0, preset="paper")(
         u[~mask], ids[~mask], ref_emb=u[mask], ref_labels=ids[mask]
     )
     torch.testing.assert_close(found, expected)
