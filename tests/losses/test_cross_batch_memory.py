@@ -276,6 +276,17 @@ def make(loss=None, **kwargs):
     return HashCrossBatchMemory(DPSHLoss() if loss is None else loss, K, M, **kwargs)
 
 
+def test_class_ids_with_a_miner_that_goes_through_classes():
+    memory = make(losses.TripletMarginLoss(), miner=miners.DistanceWeightedMiner())
+    for seed in range(3):
+        generator = torch.Generator().manual_seed(seed)
+        u = torch.randn(4, K, generator=generator, requires_grad=True)
+        loss = memory(u, torch.tensor([0, 0, 1, 1]))
+    loss.backward()
+    assert loss > 0
+    assert u.grad.isfinite().all()
+
+
 @pytest.mark.parametrize(
     ("use", "message"),
     [
@@ -292,7 +303,10 @@ def make(loss=None, **kwargs):
             lambda: make(losses.ContrastiveLoss(), num_classes=C),
             r"HashCrossBatchMemory\(MultiLabelLoss\(ContrastiveLoss",
         ),
-        (lambda: make(miner=miners.DistanceWeightedMiner()), "samples class by class"),
+        (
+            lambda: make(miner=miners.DistanceWeightedMiner(), num_classes=C),
+            "samples class by class",
+        ),
         (
             lambda: make(num_classes=C)(torch.randn(2, K), torch.zeros(2)),
             r"num_classes=3 labels must be multi-hot rows \(B, 3\), got shape \(2,\)",
