@@ -57,6 +57,12 @@ def _digamma_tail(x: Tensor) -> Tensor:
 
 
 def _check_histograms(items: Tensor, hits: Tensor) -> None:
+    for name, side in (("items", items), ("hits", hits)):
+        if not torch.is_tensor(side) or side.is_floating_point() or side.is_complex():
+            raise TypeError(
+                f"{name} must be counts, an integer tensor (Q, K + 1) as "
+                f"hamming_histograms returns it; got {getattr(side, 'dtype', side)}"
+            )
     if items.ndim != 2 or items.shape != hits.shape:
         raise ValueError(
             "items and hits must both have shape (Q, K + 1), got "
@@ -66,11 +72,14 @@ def _check_histograms(items: Tensor, hits: Tensor) -> None:
         raise ValueError("hits must lie between 0 and items at every distance")
 
 
-def _check_option(name: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise ValueError(f"{name} must be one of {', '.join(known)}; got {value!r}")
-
-
-def _check_positive(name: str, value: int) -> None:
-    if value < 1:
-        raise ValueError(f"{name} must be at least 1, or None for all, got {value}")
+def _check_counts(counts: Tensor) -> None:
+    if not torch.is_tensor(counts) or counts.ndim != 3 or counts.shape[2] < 2:
+        raise ValueError(
+            "counts must have shape (Q, K + 1, G), G >= 2, as grade_histograms returns "
+            f"them; got {tuple(getattr(counts, 'shape', ())) or type(counts).__name__}"
+        )
+    if bool((counts < 0).any()) or counts.is_floating_point():
+        raise ValueError(
+            f"counts must be whole numbers >= 0, got {counts.dtype} from "
+            f"{counts.min().item()}"
+        )

@@ -92,6 +92,7 @@ def check_choice(name: str, value: Any, known: Sequence[Any]) -> None:
     Raises:
         ValueError: anything else.
     """
-    if not any(value is each or (type(value) is type(each) and value == each) for each in known):
+    same = [each for each in known if type(value) is type(each) and value == each]
+    if not same:
         listed = ", ".join("None" if each is None else f"{each}" for each in known)
         raise ValueError(f"{name} must be one of {listed}; got {value!r}")

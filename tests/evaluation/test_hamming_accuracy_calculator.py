@@ -205,7 +205,7 @@ def test_every_metric_equals_its_function():
         "hamming_map": ranking.tie_aware_average_precision(items, hits),
         "hamming_map_conventional": ranking.conventional_average_precision(*sides),
         "hamming_map_at_k_conventional": ranking.conventional_average_precision(
-            *sides, 7, "relevant"
+            *sides, k=7, normalizer="relevant"
         ),
         "hamming_mrr": ranking.tie_aware_reciprocal_rank(items, hits),
         "hamming_precision_at_k": ranking.precision_at_k(items, hits, 7),
@@ -219,7 +219,7 @@ def test_every_metric_equals_its_function():
             items, hits, tie_order=name
         )
         expected[f"hamming_map_at_k{order}"] = ranking.tie_aware_average_precision(
-            items, hits, 7, "relevant", name
+            items, hits, 7, normalizer="relevant", tie_order=name
         )
     judged = torch.where(hits.sum(1) > 0, 1.0, torch.nan)
     for radius in range(4):

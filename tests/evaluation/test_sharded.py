@@ -95,7 +95,7 @@ def test_one_process_needs_no_group():
         )
     values = torch.tensor([0.5, torch.nan, 0.25])
     for empty in ("skip", "zero"):
-        expected = mean_over_queries(values, empty)
+        expected = mean_over_queries(values, empty=empty)
         assert mean_over_ranks(values, empty) == pytest.approx(expected)
     with pytest.raises(ValueError, match="empty must be one of skip, zero"):
         mean_over_ranks(values, "nan")
