@@ -8,7 +8,7 @@ import pytest
 import torch
 from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
 
-import pml_nmlayer.evaluation.hamming_accuracy_calculator as module
+import pml_nmlayer.evaluation.metrics_by_name as module
 from pml_nmlayer import ranking
 from pml_nmlayer.evaluation import HAMMING_METRICS, HammingAccuracyCalculator, HammingKNN
 from pml_nmlayer.hamming import distinct_codes, grade_histograms, hamming_histograms
