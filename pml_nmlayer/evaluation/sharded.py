@@ -14,7 +14,7 @@ from ..hamming.exclusion import Exclude, exclude_rows
 from ..hamming.histograms import MAX_BYTES, hamming_histograms
 from ..labels.checks import as_labels
 from ..labels.relevance import Relevance
-from ..runtime.options import check_choice
+from ..runtime.options import check_choice, check_count
 from ..runtime.renamed import SIDES, renamed
 from ..ranking.average_precision import Normalizer, tie_aware_average_precision
 from ..ranking.queries import Empty
@@ -32,7 +32,7 @@ def query_share(count: int, group: dist.ProcessGroup | None = None) -> slice:
 
     Returns:  slice of the queries, empty on some ranks if Q < W. Shares differ by one query
               at most, and together are all queries in order.
-    Raises:   nothing.
+    Raises:   TypeError, ValueError: count is no whole number >= 0.
     Source:   this package.
               Differs: DistributedSampler repeats items to make shares equal, which would
               count these queries twice.
@@ -41,14 +41,16 @@ def query_share(count: int, group: dist.ProcessGroup | None = None) -> slice:
         >>> query_share(5)
         slice(0, 5, None)
     """
+    check_count("count", count, least=0)
     rank, world = (
         (dist.get_rank(group), dist.get_world_size(group)) if _started() else (0, 1)
     )
     return slice(rank * count // world, (rank + 1) * count // world)
 
 
+@renamed()
 def mean_over_ranks(
-    values: Tensor, empty: Empty = "skip", group: dist.ProcessGroup | None = None
+    values: Tensor, *, empty: Empty = "skip", group: dist.ProcessGroup | None = None
 ) -> float:
     r"""Mean over the queries of all processes.
 
@@ -90,8 +92,8 @@ def sharded_mean_average_precision(
     query_labels: Tensor,
     reference: Tensor,
     reference_labels: Tensor,
-    *,
     k: int | None = None,
+    *,
     normalizer: Normalizer = "retrieved",
     ref_includes_query: bool = False,
     tie_order: TieOrder = "expected",
@@ -139,7 +141,7 @@ def sharded_mean_average_precision(
     values = tie_aware_average_precision(
         items, hits, k, normalizer=normalizer, tie_order=tie_order
     )
-    return mean_over_ranks(values, empty, group)
+    return mean_over_ranks(values, empty=empty, group=group)
 
 
 def _started() -> bool:

@@ -100,6 +100,6 @@ def test_one_process_needs_no_group():
     values = torch.tensor([0.5, torch.nan, 0.25])
     for empty in ("skip", "zero"):
         expected = mean_over_queries(values, empty=empty)
-        assert mean_over_ranks(values, empty) == pytest.approx(expected)
+        assert mean_over_ranks(values, empty=empty) == pytest.approx(expected)
     with pytest.raises(ValueError, match="empty must be one of skip, zero"):
-        mean_over_ranks(values, "nan")
+        mean_over_ranks(values, empty="nan")
