@@ -52,7 +52,11 @@ def test_refuses_as_python_does(call, message):
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: check_count("k", 2.5), TypeError, "k must be >= 1, a whole number; got 2.5"),
+        (
+            lambda: check_count("k", 2.5),
+            TypeError,
+            "k must be >= 1, a whole number; got 2.5",
+        ),
         (lambda: check_count("k", 2.0), TypeError, "got 2.0"),
         (lambda: check_count("k", True), TypeError, "got True"),
         (lambda: check_count("k", "3"), TypeError, "got '3'"),
@@ -69,7 +73,11 @@ def test_refuses_as_python_does(call, message):
         (lambda: check_number("w", True), TypeError, "got True"),
         (lambda: check_number("w", None), TypeError, "got None"),
         (lambda: check_flag("f", 1), TypeError, "True or False, got 1"),
-        (lambda: check_choice("o", "x", ("a", None)), ValueError, "one of a, None; got 'x'"),
+        (
+            lambda: check_choice("o", "x", ("a", None)),
+            ValueError,
+            "one of a, None; got 'x'",
+        ),
         (lambda: check_choice("o", 1, (True,)), ValueError, "got 1"),
     ],
 )

@@ -13,13 +13,13 @@ class OutputRange(NamedTuple):
     """Which values outputs have; of several parts, add them up with `joined`.
 
     Args:
-        count: of numbers.
+        numbers: how many there are.
         low: smallest.
         high: largest.
         only_bits: whether all are 0 or 1.
     """
 
-    count: int = 0
+    numbers: int = 0
     low: float = 1.0
     high: float = -1.0
     only_bits: bool = True
@@ -30,11 +30,11 @@ class OutputRange(NamedTuple):
         Args:
             other: of more outputs.
         """
-        parts = [part for part in (self, other) if part.count]
+        parts = [part for part in (self, other) if part.numbers]
         if len(parts) < 2:
             return parts[0] if parts else self
         return OutputRange(
-            self.count + other.count,
+            self.numbers + other.numbers,
             min(self.low, other.low),
             max(self.high, other.high),
             self.only_bits and other.only_bits,
@@ -49,14 +49,13 @@ class OutputRange(NamedTuple):
         Raises:
             ValueError: bits of 0 and 1, or many outputs of which none is negative.
         """
-        if self.count == 0 or self.low < 0:
+        if self.numbers == 0 or self.low < 0:
             return
         if self.only_bits and self.low == 0 and self.high == 1:
             raise ValueError(
-                f"{name} are bits of 0 and 1, which all have the sign +1: pass "
-                "2 * bits - 1"
+                f"{name} are bits of 0 and 1, which all have the sign +1: pass 2 * bits - 1"
             )
-        if self.count >= _ENOUGH and not self.low == self.high == 1:
+        if self.numbers >= _ENOUGH and not self.low == self.high == 1:
             raise ValueError(
                 f"{name} are never negative ({self.low:g} to {self.high:g}), so that all "
                 "items get one code. Take the last ReLU or sigmoid away, or subtract the "
@@ -93,7 +92,7 @@ def range_of(outputs: Tensor, name: str = "outputs") -> OutputRange:
         raise ValueError(
             f"{name} hold NaN, which has no sign; look for a diverged training run"
         )
-    bits = low >= 0 and bool(((outputs == 0) | (outputs == 1)).all())
+    bits = bool(((outputs == 0) | (outputs == 1)).all())
     return OutputRange(outputs.numel(), float(low), float(high), bits)
 
 

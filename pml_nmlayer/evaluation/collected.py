@@ -39,7 +39,8 @@ class Side(NamedTuple):
         """
         packed = torch.empty(0, 1, dtype=torch.uint8) if codes is None else codes
         numbers = [
-            _numbers(values, count, name) for values, name in ((groups, "groups"), (ids, "ids"))
+            _numbers(values, count, name)
+            for values, name in ((groups, "groups"), (ids, "ids"))
         ]
         return cls(packed, labels.detach().cpu().clone(), *numbers)
 
@@ -80,11 +81,11 @@ def joined(parts: Sequence[Side]) -> Side | None:
     """
     if not parts:
         return None
-    columns = [
-        None if column[0] is None else torch.cat(column)
+    whole = [
+        None if column[0] is None else torch.cat([x for x in column if x is not None])
         for column in zip(*parts, strict=True)
     ]
-    return Side(*columns)
+    return _side(whole)
 
 
 def without_repeats(side: Side | None) -> Side | None:
@@ -101,4 +102,11 @@ def without_repeats(side: Side | None) -> Side | None:
         0, member, places, "amin"
     )
     kept = first.sort().values
-    return Side(*(None if column is None else column[kept] for column in side))
+    return _side([None if column is None else column[kept] for column in side])
+
+
+def _side(columns: Sequence[Tensor | None]) -> Side:
+    codes, labels, groups, ids = columns
+    assert codes is not None
+    assert labels is not None
+    return Side(codes, labels, groups, ids)

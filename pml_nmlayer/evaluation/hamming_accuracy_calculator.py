@@ -5,7 +5,6 @@ from functools import partial, partialmethod
 from typing import Any, get_args
 
 import torch
-from pytorch_metric_learning.utils import common_functions as c_f
 from pytorch_metric_learning.utils.accuracy_calculator import (
     AccuracyCalculator,
     maybe_get_avg_of_avgs,

@@ -51,8 +51,10 @@ class HammingRetrieval:
 
     Example:
         >>> metric = HammingRetrieval(["hamming_map", "Recall@1"])
-        >>> for labels in (torch.tensor([0, 0]), torch.tensor([1, 1])):
-        ...     metric.update(torch.tensor([[3.0, 3.0], [3.0, 2.0]]) - 4 * labels[0], labels)
+        >>> outputs = torch.tensor([[3.0, 1], [2, 1], [-1, -3]])
+        >>> labels = torch.tensor([0, 0, 1])
+        >>> for batch in (slice(0, 2), slice(2, 3)):
+        ...     metric.update(outputs[batch], labels[batch])
         >>> metric.compute()
         {'hamming_map': 1.0, 'Recall@1': 1.0}
     """
@@ -167,7 +169,8 @@ class HammingRetrieval:
             if asks.groups is not None and found.groups is not None:
                 groups = asks.groups[rows], found.groups
             values = measure(
-                self.metrics, asks.codes[rows], asks.labels[rows], found.codes, found.labels,
+                self.metrics,
+                asks.codes[rows], asks.labels[rows], found.codes, found.labels,
                 ref_includes_query=own, bits=bits, max_bytes=self.max_bytes,
                 query_start=start, relevance=self.relevance, grades=self.grades,
                 exclude=groups, normalizer=self.normalizer,

@@ -74,7 +74,12 @@ HAMMING_METRICS = (
     *_PLAIN,
     *(_with_k(stem) for stem in _AT_K),
     *(f"{name}_at_radius_{radius}" for radius in range(4) for name in _WITHIN),
-    *(name for stem in _OF_GRADES for name in (stem, _with_k(stem)) if stem != "hamming_acg"),
+    *(
+        name
+        for stem in _OF_GRADES
+        for name in (stem, _with_k(stem))
+        if stem != "hamming_acg"
+    ),
     _with_k("hamming_acg"),
     *(_LISTED, _with_k(_LISTED)),
     *OF_DATABASE,
@@ -213,7 +218,7 @@ def measure(
         known["bits"] = bit_statistics(reference, asked, bits=bits).summary()
     values: dict[str, Any] = {}
     for name, metric in metrics.items():
-        at = k if metric.k == "k" else metric.k
+        at: Any = k if metric.k == "k" else metric.k
         if name in OF_BITS:
             values[name] = known["bits"][name]
         elif name == "distinct_codes":
@@ -225,7 +230,8 @@ def measure(
                 *sides, k=at, normalizer=normalizer, **common
             )
         else:
-            values[name] = _of_histograms(metric, *known["histograms"], at, normalizer)
+            items, hits = known["histograms"]
+            values[name] = _of_histograms(metric, items, hits, at, normalizer)
     return values
 
 

@@ -14,11 +14,11 @@ from ..hamming.exclusion import Exclude, exclude_rows
 from ..hamming.histograms import MAX_BYTES, hamming_histograms
 from ..labels.checks import as_labels
 from ..labels.relevance import Relevance
-from ..runtime.options import check_choice, check_count
-from ..runtime.renamed import SIDES, renamed
 from ..ranking.average_precision import Normalizer, tie_aware_average_precision
 from ..ranking.queries import Empty
 from ..ranking.ties import TieOrder
+from ..runtime.options import check_choice, check_count
+from ..runtime.renamed import SIDES, renamed
 
 
 def query_share(count: int, group: dist.ProcessGroup | None = None) -> slice:

@@ -27,7 +27,8 @@ def hamming_distance(
         reference: database codes, in the same form.
         bits: code length K in bits; required for packed codes only.
 
-    Shapes:   query (Q, K), reference (N, K); packed (Q, ceil(K / 8)), (N, ceil(K / 8)) -> (Q, N).
+    Shapes:   query (Q, K), reference (N, K); packed (Q, ceil(K / 8)), (N, ceil(K / 8))
+              -> (Q, N).
     Returns:  int32 distances in bits; exact up to K = 2^24.
     Raises:   ValueError: not codes, other lengths on both sides, or packed codes without
               `bits`.

@@ -162,5 +162,5 @@ def exclude_rows(exclude: Exclude | None, rows: slice) -> Exclude | None:
         return None
     if isinstance(exclude, (tuple, list)) and len(exclude) == 2:
         return exclude[0][rows], exclude[1]
-    mask: Tensor = exclude[rows]  # type: ignore[index,assignment]
+    mask: Tensor = exclude[rows]
     return mask

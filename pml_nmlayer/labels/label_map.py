@@ -102,7 +102,7 @@ def _values(labels: Any) -> list[Hashable]:
             "rows need no map"
         )
     if torch.is_tensor(labels):
-        return labels.tolist()  # type: ignore[no-any-return]
+        return labels.tolist()
     return [_value(each) for each in labels]
 
 

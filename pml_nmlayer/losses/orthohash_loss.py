@@ -12,7 +12,6 @@ from ..runtime.options import check_number
 from .base_centre_loss import BaseCentreLoss
 from .base_hashing_loss import LossDict, per_anchor
 
-
 # Outputs shorter than this have no direction. The gradient of a direction grows as one over
 # the length: without a bound an item whose outputs are all 0 has one of 10^12.
 _SHORTEST = 0.01

@@ -56,12 +56,12 @@ class MultiLabelMiner(BaseMiner):
         ref_labels: Tensor | LabelSets | None = None,
     ) -> tuple[Tensor, ...]:
         """Mine one batch; arguments as in every PML miner."""
-        for side, known, name in (
-            (embeddings, labels, "labels"),
-            (ref_emb, ref_labels, "ref_labels"),
-        ):
-            if side is not None and not isinstance(known, LabelSets):
-                check_labels(known, len(side), name)
+        if not isinstance(labels, LabelSets):
+            check_labels(labels, len(embeddings))
+        if ref_emb is not None and not isinstance(ref_labels, LabelSets):
+            if ref_labels is None:
+                raise ValueError("ref_emb came without ref_labels")
+            check_labels(ref_labels, len(ref_emb), "ref_labels")
         if not self._has_warned and torch.is_tensor(labels):
             self._has_warned = check_not_a_column(labels)
         return super().forward(

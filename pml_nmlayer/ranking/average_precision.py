@@ -192,9 +192,7 @@ def _ratio_at_cut(
     if len(n) == 0:
         return n.new_zeros(0)
     width = int((most - fewest).max()) + 1
-    ties = torch.stack(
-        [n, h, before_n, before_h, m, above, fewest, most, start, worth]
-    )
+    ties = torch.stack([n, h, before_n, before_h, m, above, fewest, most, start, worth])
     step = max(_GRID_CELLS // width, 1)
     return torch.cat([_ratio_over_t(part, width, order) for part in ties.split(step, 1)])
 

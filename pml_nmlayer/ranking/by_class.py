@@ -8,7 +8,9 @@ from ..labels.checks import as_labels, check_labels
 from .queries import Empty, mean_over_queries
 
 
-def mean_by_class(values: Tensor, labels: Any, *, empty: Empty = "skip") -> dict[int, float]:
+def mean_by_class(
+    values: Tensor, labels: Any, *, empty: Empty = "skip"
+) -> dict[int, float]:
     r"""Mean over the queries of each class, with the class as key.
 
     Args:

@@ -55,7 +55,9 @@ def _none_of(n: Tensor, h: Tensor, m: Tensor) -> Tensor:
     width = max(int(few.max()), 1)
     step = max(_GRID_CELLS // width, 1)
     parts = []
-    for n_, few_, many_ in zip(n.split(step), few.split(step), many.split(step), strict=True):
+    for n_, few_, many_ in zip(
+        n.split(step), few.split(step), many.split(step), strict=True
+    ):
         j = torch.arange(width, dtype=torch.float64, device=n.device)
         factor = (1 - many_[:, None] / (n_[:, None] - j).clamp(min=1)).clamp(min=0)
         parts.append(torch.where(j < few_[:, None], factor, 1.0).prod(1))

@@ -18,6 +18,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ..runtime.options import check_count
+
 TieOrder = Literal["expected", "best", "worst"]
 
 # Below torch's limit of 2^15 an operation stays on one thread, and 256 KB in its cache. The
@@ -29,6 +31,8 @@ def _query_blocks(
     q: Tensor, bits: int | None, bytes_of_cell: int, max_bytes: int
 ) -> Iterator[slice]:
     """Blocks of queries whose metric stays within the budget; one empty block for Q = 0."""
+    check_count("bits", bits, none="codes that are not packed")
+    check_count("max_bytes", max_bytes)
     cells = (q.shape[-1] if bits is None else bits) + 1
     step = max(max_bytes // (bytes_of_cell * cells), 1)
     for start in range(0, max(len(q), 1), step):

@@ -28,7 +28,7 @@ def check_count(
     wanted += ", a whole number" + (f", or None for {none}" if none else "")
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"{wanted}; got {value!r}")
-    if value < least or (most is not None and value > most):
+    if int(value) < least or (most is not None and int(value) > most):
         raise ValueError(f"{wanted}; got {value}")
 
 

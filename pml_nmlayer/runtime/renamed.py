@@ -51,7 +51,7 @@ def renamed(**new_names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
             twice = given.keys() & {*kwargs, *by_place[: len(args)]}
             if twice:
                 raise TypeError(f"{owner}() got {', '.join(sorted(twice))} twice")
-            return function(*args, **kwargs, **given)  # type: ignore[arg-type]
+            return function(*args, **kwargs, **given)
 
         return wrapper
 

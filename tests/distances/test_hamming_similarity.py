@@ -152,7 +152,9 @@ TRAINABLE += [("bits", n) for n in BITS]
 @pytest.mark.parametrize("surrogate", ["ste", "tanh"])
 def test_a_loss_learns_codes(unit, name, surrogate):
     u = (0.5 * torch.randn(24, K)).requires_grad_()
-    loss = (COSINE if unit == "cosine" else BITS)[name](HammingSimilarity(unit, surrogate=surrogate))
+    loss = (COSINE if unit == "cosine" else BITS)[name](
+        HammingSimilarity(unit, surrogate=surrogate)
+    )
     optimizer = torch.optim.Adam([u], lr=0.05)
     before = class_gap(u)
     for _ in range(60):

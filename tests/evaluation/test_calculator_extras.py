@@ -1,4 +1,4 @@
-"""Several k, any radius, classes as keys, pairs left out; and what the calculator refuses."""
+"""Several k, any radius, classes as keys, pairs left out; and what is refused."""
 
 import math
 
@@ -111,7 +111,7 @@ def test_outputs_that_are_right(outputs):
 
 
 def test_strings_and_hashes():
-    with pytest.raises(TypeError, match="query labels .* LabelMap"):
+    with pytest.raises(TypeError, match=r"query labels .*LabelMap"):
         judged(R, ["owl"] * 60)
     hashes = np.array([2**63 + 1, 2**63 + 2, 5], dtype=np.uint64)[Z.numpy()]
     assert judged(R, hashes) == judged(R, Z)

@@ -177,7 +177,9 @@ def test_queries_without_relevant_items():
         ),
         (
             lambda: calculator(include=("precision_at_1",)).get_accuracy(
-                Q, torch.stack([Q_LABELS, 1 - Q_LABELS], 1) % 2, R,
+                Q,
+                torch.stack([Q_LABELS, 1 - Q_LABELS], 1) % 2,
+                R,
                 torch.stack([R_LABELS, 1 - R_LABELS], 1) % 2,
             ),
             NotImplementedError,
@@ -185,7 +187,9 @@ def test_queries_without_relevant_items():
         ),
         (
             lambda: calculator(avg_of_avgs=True).get_accuracy(
-                Q, torch.stack([Q_LABELS, 1 - Q_LABELS], 1) % 2, R,
+                Q,
+                torch.stack([Q_LABELS, 1 - Q_LABELS], 1) % 2,
+                R,
                 torch.stack([R_LABELS, 1 - R_LABELS], 1) % 2,
             ),
             NotImplementedError,

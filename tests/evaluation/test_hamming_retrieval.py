@@ -67,9 +67,7 @@ def test_more_items_of_the_database():
     metric = filled((U, y), names=["hamming_map"])
     metric.update(V, z, role="reference")
     codes = torch.cat([U, V]).sign(), torch.cat([y, z])
-    expected = mean_average_precision(
-        codes[0][:23], y, *codes, ref_includes_query=True
-    )
+    expected = mean_average_precision(codes[0][:23], y, *codes, ref_includes_query=True)
     assert metric.compute()["hamming_map"] == pytest.approx(expected)
 
 

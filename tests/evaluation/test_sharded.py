@@ -55,11 +55,14 @@ def cases():
             if kind == "class ids":
                 y[0] = 99  # without relevant items
             yield (q, y, r, z), {"empty": "zero"}
-            yield (r[:count], z[:count], r, z), {
-                "k": 5,
-                "normalizer": "min",
-                "ref_includes_query": True,
-            }
+            yield (
+                (r[:count], z[:count], r, z),
+                {
+                    "k": 5,
+                    "normalizer": "min",
+                    "ref_includes_query": True,
+                },
+            )
     packed = pack_codes(r)
     yield (packed[:31], z[:31], packed, z), {"bits": 11, "tie_order": "worst"}
 

@@ -66,7 +66,12 @@ def test_equals_loop(kind, includes, what, seed):
 
 
 def test_grades_of_ones_own():
-    q, r, y, z = random_codes(5, 6, 1), random_codes(20, 6, 2), torch.arange(5), torch.arange(20)
+    q, r, y, z = (
+        random_codes(5, 6, 1),
+        random_codes(20, 6, 2),
+        torch.arange(5),
+        torch.arange(20),
+    )
     mask = random_mask(5, 20, 3)
     options = {"relevance": lambda a, b: (a[:, None] + b) % 3, "grades": 3}
     counts = grade_histograms(q, y, r, z, exclude=mask, **options)

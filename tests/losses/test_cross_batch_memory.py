@@ -220,7 +220,9 @@ def test_pairs_within_the_batch_join_those_of_a_triplet_miner():
 
 
 def test_enqueue_mask():
-    memory = HashCrossBatchMemory(DPSHLoss(quantization_weight=0, preset="paper"), K, M, num_classes=C)
+    memory = HashCrossBatchMemory(
+        DPSHLoss(quantization_weight=0, preset="paper"), K, M, num_classes=C
+    )
     u, ids = next(batches(1, size=7))
     mask = torch.tensor([1, 0, 1, 1, 0, 0, 1]).bool()
     found = memory(u, one_hot(ids), enqueue_mask=mask)

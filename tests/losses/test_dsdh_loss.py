@@ -102,7 +102,9 @@ def test_ridge_and_quantization_terms_of_a_public_port():
 def test_pair_terms_are_those_of_dpsh():
     u = torch.randn(6, 12)
     loss = DSDHLoss(4, 12, class_weight=0, quantization_weight=0.3)
-    torch.testing.assert_close(loss(u, LABELS), DPSHLoss(quantization_weight=0.3)(u, LABELS))
+    torch.testing.assert_close(
+        loss(u, LABELS), DPSHLoss(quantization_weight=0.3)(u, LABELS)
+    )
 
 
 def test_paper_preset_is_the_plain_mean_over_pairs():

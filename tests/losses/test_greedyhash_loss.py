@@ -139,7 +139,10 @@ U = torch.randn(6, 8)
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: GreedyHashLoss(4, 8, quantization_weight=-1), "quantization_weight must be >= 0, got -1"),
+        (
+            lambda: GreedyHashLoss(4, 8, quantization_weight=-1),
+            "quantization_weight must be >= 0, got -1",
+        ),
         (lambda: GreedyHashLoss(4, 8, distance=CosineSimilarity()), "takes no distance"),
         (
             lambda: GreedyHashLoss(4, 8)(U, LABELS, ref_emb=U.clone(), ref_labels=LABELS),

@@ -1,4 +1,4 @@
-"""The one check of labels, at every loss: what trained on nonsense in silence is refused."""
+"""The one check of labels, at every loss: nonsense is refused and not trained on."""
 
 import warnings
 
@@ -46,7 +46,7 @@ def test_refuses_what_is_no_tensor(name):
 @pytest.mark.parametrize("name", MAKERS)
 def test_refuses_integer_embeddings(name):
     if name != "MultiLabelLoss":  # PML's own loss decides
-        with pytest.raises((TypeError, RuntimeError), match="tensor of floats|int"):
+        with pytest.raises((TypeError, RuntimeError), match=r"tensor of floats|int"):
             MAKERS[name]()(torch.ones(24, BITS, dtype=torch.long), IDS)
 
 
@@ -57,7 +57,9 @@ def test_class_wise_losses_name_the_ids_and_the_map(name):
         pytest.skip("knows no classes")
     names = ["owl", "cat", "bee", "ant"]
     strange = torch.tensor([17, 3, 1001, -5])[IDS]
-    with pytest.raises(ValueError, match=r"namely -5, 3, 17, 1001; map yours with .*LabelMap"):
+    with pytest.raises(
+        ValueError, match=r"namely -5, 3, 17, 1001; map yours with .*LabelMap"
+    ):
         loss(embeddings(), strange)
     torch.manual_seed(0)
     mapped = MAKERS[name]()

@@ -32,9 +32,9 @@ FIXED_MULTI_HOT = torch.tensor([[1, 1, 0], [0, 0, 1], [1, 1, 1], [0, 1, 0]])
 )
 def test_equals_loop(labels, margin_type, scale, margin, dtype, device):
     u = torch.randn(6, 12, dtype=dtype, device=device)
-    loss = OrthoHashLoss(
-        4, 12, margin_type=margin_type, scale=scale, margin=margin
-    ).to(device)
+    loss = OrthoHashLoss(4, 12, margin_type=margin_type, scale=scale, margin=margin).to(
+        device
+    )
     expected = naive.orthohash(
         u.tolist(), labels.tolist(), loss.codebook.tolist(), margin_type, scale, margin
     )
@@ -104,14 +104,19 @@ def test_only_the_direction_of_outputs_counts(margin_type):
 @TYPES
 def test_a_margin_makes_the_loss_larger(margin_type):
     u = torch.randn(6, 8)
-    values = [OrthoHashLoss(4, 8, margin_type=margin_type, margin=m)(u, LABELS) for m in (0, 0.2, 0.4)]
+    values = [
+        OrthoHashLoss(4, 8, margin_type=margin_type, margin=m)(u, LABELS)
+        for m in (0, 0.2, 0.4)
+    ]
     assert values[0] < values[1] < values[2]
 
 
 def test_cosine_and_arc_agree_without_margin():
     u = torch.randn(6, 8)
     cosine = OrthoHashLoss(4, 8, margin_type="cosine", margin=0)(u, MULTI_HOT)
-    torch.testing.assert_close(OrthoHashLoss(4, 8, margin_type="arc", margin=0)(u, MULTI_HOT), cosine)
+    torch.testing.assert_close(
+        OrthoHashLoss(4, 8, margin_type="arc", margin=0)(u, MULTI_HOT), cosine
+    )
 
 
 def test_codebook_is_hadamard_where_it_fits_and_maximin_elsewhere():
@@ -132,7 +137,9 @@ def test_items_without_classes_count_zero(margin_type):
 def test_invariant_to_bit_order_and_negation_of_outputs_and_centres(margin_type):
     u, loss = torch.randn(6, 9), OrthoHashLoss(4, 9, margin_type=margin_type)
     order, flip = torch.randperm(9), torch.where(torch.rand(9) < 0.5, 1.0, -1.0)
-    changed = OrthoHashLoss(4, 9, margin_type=margin_type, codebook=loss.codebook[:, order] * flip)
+    changed = OrthoHashLoss(
+        4, 9, margin_type=margin_type, codebook=loss.codebook[:, order] * flip
+    )
     torch.testing.assert_close(changed(u[:, order] * flip, LABELS), loss(u, LABELS))
 
 
@@ -163,10 +170,16 @@ U = torch.randn(6, 8)
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: OrthoHashLoss(4, 8, margin_type="cos"), "must be 'cosine' or 'arc', got 'cos'"),
+        (
+            lambda: OrthoHashLoss(4, 8, margin_type="cos"),
+            "must be 'cosine' or 'arc', got 'cos'",
+        ),
         (lambda: OrthoHashLoss(4, 8, scale=0), "scale must be > 0, got 0"),
         (lambda: OrthoHashLoss(4, 8, margin=-0.1), "margin must be >= 0"),
-        (lambda: OrthoHashLoss(4, 8, margin_type="arc", margin=28.6), "<= 1.5708 radians, got 28.6"),
+        (
+            lambda: OrthoHashLoss(4, 8, margin_type="arc", margin=28.6),
+            "<= 1.5708 radians, got 28.6",
+        ),
         (lambda: OrthoHashLoss(4, 8, distance=CosineSimilarity()), "takes no distance"),
         (lambda: OrthoHashLoss(4, 8, codebook="O"), "got 'O'"),
         (

@@ -3,7 +3,6 @@
 import tempfile
 
 import pytest
-import torch
 from pytorch_metric_learning import losses, reducers
 from pytorch_metric_learning.utils import logging_presets
 from torch import nn

@@ -67,7 +67,10 @@ def test_with_a_head_that_merges():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: HashSelfSupervisedLoss(CSQLoss(4, K)), "does not support CSQLoss; use one"),
+        (
+            lambda: HashSelfSupervisedLoss(CSQLoss(4, K)),
+            "does not support CSQLoss; use one",
+        ),
         (lambda: HashSelfSupervisedLoss(torch.nn.Identity()), "support Identity"),
         (
             lambda: HashSelfSupervisedLoss(

@@ -7,9 +7,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pml_nmlayer.codes import pack_codes
 from pml_nmlayer.hamming import distinct_codes, grade_histograms
 from pml_nmlayer.labels import jaccard
-from pml_nmlayer.codes import pack_codes
 from pml_nmlayer.ranking import (
     hit_rate_at_k,
     mean_by_class,

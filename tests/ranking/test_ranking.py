@@ -81,9 +81,14 @@ def test_shuffling_the_database_changes_nothing(normalizer, k, seed):
     y, z = random_labels(5, "class ids", seed), random_labels(40, "class ids", seed + 1)
     order = torch.randperm(40, generator=torch.Generator().manual_seed(seed))
     value = mean_average_precision(q, y, r, z, k=k, normalizer=normalizer)
-    assert mean_average_precision(q, y, r[order], z[order], k=k, normalizer=normalizer) == value
+    assert (
+        mean_average_precision(q, y, r[order], z[order], k=k, normalizer=normalizer)
+        == value
+    )
     best = mean_average_precision(q, y, r, z, k=k, normalizer=normalizer, tie_order="best")
-    worst = mean_average_precision(q, y, r, z, k=k, normalizer=normalizer, tie_order="worst")
+    worst = mean_average_precision(
+        q, y, r, z, k=k, normalizer=normalizer, tie_order="worst"
+    )
     assert worst - 1e-12 <= value <= best + 1e-12
 
 
@@ -141,7 +146,9 @@ def test_a_query_without_relevant_items_is_left_out():
 def test_nothing_relevant_retrieved_is_zero():
     items, hits = torch.tensor([[3, 2]]), torch.tensor([[0, 2]])
     for normalizer in NORMALIZERS:
-        assert tie_aware_average_precision(items, hits, 2, normalizer=normalizer).item() == 0
+        assert (
+            tie_aware_average_precision(items, hits, 2, normalizer=normalizer).item() == 0
+        )
 
 
 def test_zero_queries():
@@ -351,7 +358,10 @@ Q2 = random_codes(2, 3)
         (lambda: tie_aware_average_precision(ITEMS, -HITS), "between 0 and items"),
         (lambda: tie_aware_average_precision(ITEMS, HITS, 0), "k must be >= 1"),
         (lambda: tie_aware_average_precision(ITEMS, HITS, -1), "k must be >= 1"),
-        (lambda: tie_aware_average_precision(ITEMS, HITS, 1, normalizer="all"), "normalizer must be"),
+        (
+            lambda: tie_aware_average_precision(ITEMS, HITS, 1, normalizer="all"),
+            "normalizer must be",
+        ),
         (
             lambda: tie_aware_average_precision(ITEMS, HITS, tie_order="mean"),
             "tie_order must be",
@@ -360,7 +370,10 @@ Q2 = random_codes(2, 3)
         (lambda: precision_at_k(ITEMS, HITS, 0), "k must be >= 1"),
         (lambda: recall_at_k(ITEMS, HITS, 0), "k must be >= 1"),
         (lambda: recall_at_k(HITS, ITEMS, 1), "between 0 and items"),
-        (lambda: tie_aware_reciprocal_rank(ITEMS, HITS, tie_order="mean"), "tie_order must be"),
+        (
+            lambda: tie_aware_reciprocal_rank(ITEMS, HITS, tie_order="mean"),
+            "tie_order must be",
+        ),
         (lambda: mean_over_queries(ITEMS[0], empty="nan"), "empty must be one of"),
         (lambda: precision_recall_curve(ITEMS, HITS, empty="nan"), "empty must be one of"),
         (
@@ -368,7 +381,9 @@ Q2 = random_codes(2, 3)
             "k must be >= 1",
         ),
         (
-            lambda: conventional_average_precision(Q2, Q2[:, 0], Q2, Q2[:, 0], k=1, normalizer="all"),
+            lambda: conventional_average_precision(
+                Q2, Q2[:, 0], Q2, Q2[:, 0], k=1, normalizer="all"
+            ),
             "normalizer must be",
         ),
         (lambda: tie_aware_ndcg(ITEMS), r"shape \(Q, K \+ 1, G\)"),
