@@ -1,4 +1,4 @@
-"""A file imports only from lower rooms, no files import each other, the core needs torch alone."""
+"""Files import from lower rooms only and not each other; the core needs torch alone."""
 
 import ast
 import subprocess

@@ -12,7 +12,7 @@ _ENOUGH = 64
 class OutputRange(NamedTuple):
     """Which values outputs have; of several parts, add them up with `joined`.
 
-    Args:
+    Fields:
         numbers: how many there are.
         low: smallest.
         high: largest.

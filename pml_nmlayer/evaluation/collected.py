@@ -12,7 +12,7 @@ from ..labels.checks import as_labels
 class Side(NamedTuple):
     """Items of one role.
 
-    Args:
+    Fields:
         codes: packed, (N, ceil(K / 8)).
         labels: class ids (N,) or rows (N, C).
         groups: (N,) int64, or None.

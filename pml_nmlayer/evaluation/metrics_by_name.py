@@ -90,7 +90,7 @@ HAMMING_METRICS = (
 class Metric(NamedTuple):
     """What a name means.
 
-    Args:
+    Fields:
         stem: name without k or radius.
         needs: "histograms", "grades", "lists" or "database".
         k: the number in the name; None where it has no k; "k" where it says so.

@@ -128,7 +128,7 @@ def grade_histograms(
             2^20.
         query_start: see `ref_includes_query`.
         relevance: function of two blocks of labels -> (Q, N) grades, integers >= 0; None
-            for the number of shared labels. `similarity.jaccard` gives fractions: scale and
+            for the number of shared labels. `labels.jaccard` gives fractions: scale and
             round it.
         grades: G, one more than the largest grade of `relevance`; required with it.
         exclude: see `hamming_histograms`.
@@ -142,7 +142,7 @@ def grade_histograms(
 
     Example:
         >>> import torch
-        >>> from pml_nmlayer.similarity import jaccard
+        >>> from pml_nmlayer.labels import jaccard
         >>> codes, y = torch.tensor([[1, 1], [1, -1]]), torch.tensor([[1, 1, 0], [0, 1, 1]])
         >>> thirds = lambda a, b: (3 * jaccard(a, b)).round()
         >>> grade_histograms(codes[:1], y[:1], codes, y, relevance=thirds, grades=4)
