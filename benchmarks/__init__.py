@@ -10,11 +10,13 @@ A room imports from those above it alone (`tests/benchmarks/test_rooms.py` sees 
     datasets/      labelled sets by name, and their splits by protocol
     interface      what a method is, and how one registers
     training/      trunks, images, the one training loop, seeds
-    methods/       every method, by name
+    methods/       every method of this repository, by name
+    plugins        methods from outside: installed packages, files
     suites, suite_files    what a suite says; reading it from YAML
     running/       from a spec to a raw result
     specs          from a suite to its specs
     reporting/     from raw results to tables, figures, verdicts; knows nothing of `running`
+    tuned_files    what a search leaves: the chosen settings, and all trials
     tuning         a search: runs, judged on validation queries
     commands, __main__    the command line
 """

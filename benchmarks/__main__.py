@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from . import commands
+from . import commands, plugins
 from .datasets import DATA_ROOT
 
 _ACTIONS = {
@@ -23,6 +23,7 @@ def parser() -> argparse.ArgumentParser:
     actions = top.add_subparsers(dest="action", required=True)
     names = actions.add_parser("list", help="name suites, methods, datasets and so on")
     names.set_defaults(command=commands.list_names)
+    _add_methods_from(names)
     _add_extract(actions)
     for action, (command, text) in _ACTIONS.items():
         sub = actions.add_parser(action, help=text)
@@ -31,6 +32,7 @@ def parser() -> argparse.ArgumentParser:
             "--suite", default="quick", help="a name, or the path of a .yml file"
         )
         sub.add_argument("--methods", nargs="+", metavar="NAME", help="default: all")
+        _add_methods_from(sub)
         sub.add_argument("--out", type=Path, default=Path("results"), help="results folder")
         sub.add_argument(
             "--dataset",
@@ -52,6 +54,13 @@ def parser() -> argparse.ArgumentParser:
                 type=Path,
                 metavar="FILE",
                 help="a summary.json; default: the one in docs/results/<suite>",
+            )
+        if action == "report":
+            sub.add_argument(
+                "--publish",
+                type=Path,
+                metavar="DIR",
+                help="write a short table, one chart and a small summary here, too",
             )
         if action in ("tune", "run"):
             sub.add_argument("--force", action="store_true", help="repeat what is done")
@@ -86,6 +95,17 @@ def _add_extract(actions: "argparse._SubParsersAction[argparse.ArgumentParser]")
     _add_data_root(sub)
 
 
+def _add_methods_from(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--methods-from",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="FILE.py",
+        help="files that register methods by @method, beside those of installed packages",
+    )
+
+
 def _add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device",
@@ -112,6 +132,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = parser().parse_args(arguments)
     try:
+        plugins.load(getattr(options, "methods_from", ()))
         return options.command(options)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -3,16 +3,14 @@
 import sys
 from argparse import Namespace
 from pathlib import Path
-from typing import Any
 
-import yaml
-
-from . import tuning
+from . import tuned_files, tuning
 from .datasets import PROTOCOLS, SOURCES, data_root
 from .methods import METHODS
 from .reporting import compare, summing
 from .reporting.finding import findings_text
 from .reporting.metrics import METRICS
+from .reporting.packing import reduced
 from .reporting.runs import collect_all
 from .reporting.summary import SUMMARY, load_summary, narrow_summary
 from .results import Spec, Store, write_text
@@ -78,8 +76,14 @@ def run(options: Namespace) -> int:
 
 
 def report_stored(options: Namespace) -> int:
-    """Report on what is stored."""
-    _report(_selection(options), Store(options.out), options)
+    """Report on what is stored, and publish the small form where that is asked for."""
+    selection, store = _selection(options), Store(options.out)
+    _report(selection, store, options)
+    if options.publish is not None:
+        from .reporting.publishing import publish
+
+        publish(store.folder(selection[0][0].name), options.publish)
+        print(f"published {options.publish}")
     return 0
 
 
@@ -91,6 +95,8 @@ def compare_stored(options: Namespace) -> int:
     baseline = narrow_summary(load_summary(path), *choice)
     runs = collect_all(selection, store, options.jobs)
     now = summing.of_selection(selection, runs, store, _command(options))
+    if baseline["digits"] is not None:  # a published one
+        now = reduced(now)
     found = compare.findings(baseline, now)
     print(findings_text(found, compare.other_origins(baseline, now)))
     return 1 if any(each.failing for each in found) else 0
@@ -105,10 +111,14 @@ def tune(options: Namespace) -> int:
         store = Store(options.out)
         summary = _run(tuning.plan(suite), store, options.jobs, suite, options)
         outcomes = {e.name: tuning.choose(suite, e, store) for e in suite.entries}
-        path = suite.settings_file
-        before = _outcomes_before(whole, path)
-        write_text(path, tuning.tuned_file(whole, outcomes, before))
-        print(f"wrote {path}")
+        now = tuned_files.made_here(suite, outcomes)
+        for path in (tuned_files.record_file(suite, store), suite.settings_file):
+            before = tuned_files.outcomes_before(whole, path)
+            content = tuned_files.whole(whole, {**before, **now})
+            if path == suite.settings_file:
+                content = tuned_files.small(whole, content)
+            write_text(path, tuned_files.text_of(whole, content))
+            print(f"wrote {path}")
         _say(summary)
     return 0
 
@@ -116,9 +126,16 @@ def tune(options: Namespace) -> int:
 def _run(
     specs: list[Spec], store: Store, processes: int, suite: Suite, options: Namespace
 ) -> runner.Summary:
-    root, machine = data_root(options.data_root), _machine(suite, options)
-    limit = suite.timeout_s
-    return runner.run(specs, store, processes, limit, options.force, root, machine)
+    return runner.run(
+        specs,
+        store,
+        processes=processes,
+        timeout_s=suite.timeout_s,
+        force=options.force,
+        root=data_root(options.data_root),
+        machine=_machine(suite, options),
+        methods_from=options.methods_from,
+    )
 
 
 def _machine(suite: Suite, options: Namespace) -> Machine:
@@ -158,25 +175,12 @@ def _report(selection: Selection, store: Store, options: Namespace) -> None:
 def _command(options: Namespace) -> str:
     """Rebuild the command that leads to a table, as far as it decides about it."""
     words = ["python -m benchmarks run --suite", options.suite]
-    for name in ("dataset", "methods", "bits", "seeds"):
-        if getattr(options, name) is not None:
-            words += [f"--{name}", *map(str, getattr(options, name))]
+    for name in ("dataset", "methods", "methods_from", "bits", "seeds"):
+        if getattr(options, name):
+            words += [f"--{name.replace('_', '-')}", *map(str, getattr(options, name))]
     if getattr(options, "device", "cpu") != "cpu":  # `report` and `compare` have none
         words += ["--device", options.device]
     return " ".join(words)
-
-
-def _outcomes_before(suite: QualitySuite, path: Path) -> dict[str, Any]:
-    """Keep what an earlier call chose for other methods, if it searched alike."""
-    if not path.exists():
-        return {}
-    content = yaml.safe_load(path.read_text())
-    tuned = tuning.tuning_of(suite)
-    bits = content.get("bits", [*suite.bits])  # older files searched all lengths
-    same = (content["recipe"], content["trials"], content["seeds"], bits)
-    if same != (suite.recipe, tuned.trials, [*tuned.seeds], [*tuned.bits]):
-        return {}
-    return content["methods"]
 
 
 def _say(summary: runner.Summary) -> None:

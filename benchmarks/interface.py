@@ -1,11 +1,13 @@
 """What a method is, and the decorator that registers one.
 
 To add a method, write a function that takes a `Problem` and its own options, returns a
-`Method`, and carries the decorator; then name it in a suite's YAML.
+`Method`, and carries the decorator; then name it in a suite's YAML. The function may stand
+in this repository (`methods`), in another package, or in a file (`plugins`).
 """
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -85,17 +87,40 @@ ENCODINGS = {
     "pca": "{} + PCA, sign",
     "lsh": "{} + LSH",
 }
+# What a method does with a loss. Tables pair "nm" with "direct" and "reg" of one loss.
+FAMILIES = {
+    "direct": "the loss trains a head of the wanted width",
+    "reg": "as direct, with regularizers that pull outputs to codes",
+    "nm": "the loss trains a longer head, which NMLayer merges",
+    "post": "the loss trains an embedding, which is quantized afterwards",
+    "control": "a variant that answers a question about one of these",
+    "other": "no loss of the table: raw features, a classifier, a method from outside",
+}
 
 
 @dataclass(frozen=True)
 class MethodEntry:
-    """A registered method: how tables call it, what makes it, where its options lie."""
+    """A registered method: how tables call it, what makes it, where its options lie.
+
+    Args:
+        label: in tables.
+        factory: (problem, **options) -> Method.
+        space: where tuning looks for options.
+        encodings: what `encode` returns; the first one decides in tuning.
+        options: all options and their default values; None to ask the factory.
+        family: one of `FAMILIES`.
+        loss: name of the base loss; None without one.
+        source: hash of the file that registered it; None for methods of this repository.
+    """
 
     label: str
     factory: Factory
     space: Mapping[str, Space]
     encodings: tuple[str, ...] = ("code",)
-    options: Mapping[str, Any] | None = None  # default values; None: those of the factory
+    options: Mapping[str, Any] | None = None
+    family: str = "other"
+    loss: str | None = None
+    source: str | None = None
 
     def defaults(self) -> dict[str, Any]:
         """Return the options of the factory and their default values."""
@@ -112,10 +137,27 @@ class MethodEntry:
 
 
 METHODS: Registry[MethodEntry] = Registry("method")
+_sources: list[str] = []  # of what is being registered; the last one counts
+
+
+@contextmanager
+def registering_from(source: str) -> Iterator[None]:
+    """Note on all methods that are registered meanwhile where they come from."""
+    _sources.append(source)
+    try:
+        yield
+    finally:
+        _sources.pop()
 
 
 def method(
-    name: str, label: str, encodings: Sequence[str] = ("code",), **space: Space
+    name: str,
+    label: str,
+    encodings: Sequence[str] = ("code",),
+    *,
+    family: str = "other",
+    loss: str | None = None,
+    **space: Space,
 ) -> Callable[[Factory], Factory]:
     """Register a factory (problem, **options) -> Method.
 
@@ -123,12 +165,22 @@ def method(
         name: in suites and on the command line.
         label: in tables.
         encodings: what `encode` returns; the first one decides in tuning.
+        family: one of `FAMILIES`.
+        loss: name of the base loss, if it has one.
         space: where tuning looks for each option it may choose; at most two besides the
             learning rate, so that equal numbers of trials are equal effort.
     """
 
     def register(factory: Factory) -> Factory:
-        add_method(name, label, factory, None, space, encodings)
+        add_method(
+            name,
+            label,
+            factory,
+            space=space,
+            encodings=encodings,
+            family=family,
+            loss=loss,
+        )
         return factory
 
     return register
@@ -138,9 +190,12 @@ def add_method(
     name: str,
     label: str,
     factory: Factory,
-    defaults: Mapping[str, Any] | None,
+    *,
+    defaults: Mapping[str, Any] | None = None,
     space: Mapping[str, Space],
     encodings: Sequence[str] = ("code",),
+    family: str = "other",
+    loss: str | None = None,
 ) -> None:
     """Register one of many methods that a table makes; arguments as of `method`.
 
@@ -151,8 +206,14 @@ def add_method(
         defaults: all options and their default values; None to ask the factory.
         space: where tuning looks.
         encodings: what `encode` returns.
+        family: one of `FAMILIES`.
+        loss: name of the base loss, if it has one.
     """
     check_known("encoding", encodings, ENCODINGS)
-    entry = MethodEntry(label, factory, space, tuple(encodings), defaults)
+    check_known("family", [family], FAMILIES)
+    source = _sources[-1] if _sources else None
+    entry = MethodEntry(
+        label, factory, space, tuple(encodings), defaults, family, loss, source
+    )
     check_known(f"option of {name}", space, entry.defaults())
     METHODS.add(name, entry)

@@ -1,6 +1,6 @@
 """Names and what they stand for; an unknown name says which ones are known."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import ItemsView, Iterable, Iterator
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -28,6 +28,9 @@ class Registry(Generic[T]):
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._items)
+
+    def items(self) -> ItemsView[str, T]:
+        return self._items.items()
 
     def __len__(self) -> int:
         return len(self._items)

@@ -62,10 +62,17 @@ def make_spec(
         **suite.recipe,
         "epochs": suite.epochs if entry.epochs is None else entry.epochs,
         "method": entry.method,
+        **_source(entry.method),
         "settings": METHODS[entry.method].settings({**settings, **entry.options}),
         "bits": bits,
         "seed": seed,
     }
+
+
+def _source(method: str) -> dict[str, str]:
+    """Name the version of a method from outside; nothing of those of this repository."""
+    source = METHODS[method].source
+    return {} if source is None else {"source": source}
 
 
 def plan_kernels(suite: KernelSuite, names: list[str] | None = None) -> list[Spec]:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import yaml
 
 from .datasets import parse
+from .interface import FAMILIES
 from .methods import METHODS
 from .registry import check_known
 from .results import file_name
@@ -153,7 +154,9 @@ def _entry(item: str | dict[str, Any], path: Path) -> Entry:
     method.settings(item["options"])
     encodings = tuple(item.get("encodings", method.encodings))
     check_known(f"encoding of {item['name']}", encodings, method.encodings)
-    content = {"label": method.label, **item, "encodings": encodings}
+    family = method.family if item["name"] == item["method"] else "control"
+    content = {"label": method.label, "family": family, **item, "encodings": encodings}
+    check_known(f"family of {item['name']} in {path.name}", [content["family"]], FAMILIES)
     entry = _build(Entry, content, path)
     if entry.epochs is not None and (not isinstance(entry.epochs, int) or entry.epochs < 1):
         raise ValueError(
@@ -181,8 +184,8 @@ def _tuned(suite: QualitySuite) -> Tuned | None:
             f"{suite.recipe}; run `python -m benchmarks tune` again or remove the file"
         )
     for entry in suite.entries:
-        outcome = content["methods"].get(entry.name, {})
-        if "chosen" in outcome and outcome.get("epochs") != entry.epochs:
+        outcome = content["methods"].get(entry.name, {"refused": "never tuned"})
+        if "refused" not in outcome and outcome.get("epochs") != entry.epochs:
             searched, now = (
                 suite.epochs if each is None else each
                 for each in (outcome.get("epochs"), entry.epochs)
@@ -192,7 +195,7 @@ def _tuned(suite: QualitySuite) -> Tuned | None:
                 f"{suite.name} now gives it {now}; run `python -m benchmarks tune` again"
             )
     settings = {
-        name: outcome["chosen"]["settings"] if "chosen" in outcome else {}
+        name: outcome.get("chosen", outcome).get("settings", {})
         for name, outcome in content["methods"].items()
     }
     return Tuned(path.name, settings)

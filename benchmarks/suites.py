@@ -18,7 +18,8 @@ class Entry:
     """A method as a suite uses it: its name in the suite, and options that are fixed.
 
     `encodings` are those of the method's that tables show; `epochs` are None for those of
-    the suite.
+    the suite. `family` is one of `FAMILIES`: in a file that of the method, and of a variant
+    "control", unless the file says otherwise.
     """
 
     name: str
@@ -27,6 +28,12 @@ class Entry:
     options: dict[str, Any]
     encodings: tuple[str, ...]
     epochs: int | None = None
+    family: str = "other"
+
+    @property
+    def loss(self) -> str | None:
+        """The name of its base loss, if it has one."""
+        return METHODS[self.method].loss
 
 
 @dataclass(frozen=True)

@@ -7,33 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import yaml
 
 from .methods import METHODS
 from .reporting.judging import judged
 from .results import Spec, Store
-from .running.environment import environment
 from .specs import make_spec
-from .suites import Entry, QualitySuite, Tuning
+from .suites import Entry, QualitySuite
+from .tuned_files import tuning_of
 
 Settings = dict[str, Any]
-CRITERION = (
-    "tie-aware mAP@all (NDCG@all if items have several labels) of validation queries, "
-    "mean over the tuning seeds and the code lengths that have scores; one setting is "
-    "chosen for all lengths; no test query, and no image that is one with any seed of a "
-    "report, is in these splits"
-)
-
-
-def tuning_of(suite: QualitySuite) -> Tuning:
-    """Return how a suite is tuned.
-
-    Raises:
-        ValueError: the suite says nothing about tuning.
-    """
-    if suite.tuning is None:
-        raise ValueError(f"suite {suite.name} has no `tuning:` (trials and seeds)")
-    return suite.tuning
 
 
 def trials(suite: QualitySuite, entry: Entry) -> list[Settings]:
@@ -147,51 +129,3 @@ def _refusal(suite: QualitySuite, entry: Entry, store: Store) -> str | None:
 
 def _round(value: float) -> float | None:
     return None if math.isnan(value) else round(value, 4)
-
-
-def tuned_file(
-    suite: QualitySuite, outcomes: dict[str, dict[str, Any]], before: dict[str, Any]
-) -> str:
-    """Write the YAML of a search.
-
-    Args:
-        suite: what was tuned.
-        outcomes: from `choose`, by name of the entry.
-        before: outcomes of methods that were not tuned this time, kept as they are.
-    """
-    about = environment()
-    origin = {"git": about["git"], "sources": about["code"], **about["versions"]}
-    now = {name: {**outcome, "made_with": origin} for name, outcome in outcomes.items()}
-    together = {**before, **now}
-    content = {
-        "criterion": CRITERION,
-        "recipe": suite.recipe,
-        "seeds": list(tuning_of(suite).seeds),
-        "trials": tuning_of(suite).trials,
-        "bits": list(tuning_of(suite).bits),
-        "methods": {e.name: together[e.name] for e in suite.entries if e.name in together},
-    }
-    which = f" --dataset {suite.dataset}" if suite.one_of_several else ""
-    head = f"# Written by `python -m benchmarks tune --suite {suite.name}{which}`.\n"
-    return head + yaml.dump(content, Dumper=_Compact, sort_keys=False, width=10_000)
-
-
-class _Compact(yaml.SafeDumper):
-    """Block style outside, one line for each trial inside."""
-
-    def represent_mapping(
-        self, tag: str, mapping: Any, flow_style: bool | None = None
-    ) -> yaml.MappingNode:
-        items = dict(mapping)
-        flat = not any(isinstance(value, dict | list) for value in items.values())
-        return super().represent_mapping(tag, items, flow_style="settings" in items or flat)
-
-    def represent_sequence(
-        self, tag: str, sequence: Any, flow_style: bool | None = None
-    ) -> yaml.SequenceNode:
-        items = list(sequence)
-        flat = not any(isinstance(value, dict | list) for value in items)
-        return super().represent_sequence(tag, items, flow_style=flat)
-
-    def ignore_aliases(self, data: Any) -> bool:
-        return True

@@ -264,7 +264,7 @@ def multilabel_memory(cls):
 def lifted_head(cls):
     """Train one step before and one after a merge with the same loss object."""
     torch.manual_seed(0)
-    head = ProgressiveHead(8, bits=(BITS, 8), lift=True)
+    head = ProgressiveHead(8, bits=(BITS, 8), constant_width=True)
     loss = NMLoss(build(cls), head)
     for step in range(2):
         out = head(torch.randn(BATCH, 8))

@@ -156,46 +156,6 @@ def drop_one_importance(codes, y, threshold=False):
     return [balanced_likelihood(codes, y, k, tau) - whole for k in range(len(codes[0]))]
 
 
-def balanced_likelihood_of_thetas(theta, y):
-    """As `balanced_likelihood`, from a table of θ."""
-    pos, neg = [], []
-    for i in range(len(y)):
-        for j in range(len(y)):
-            if i != j and similar(y[i], y[j]):
-                pos.append(softplus(-theta[i][j]))
-            elif i != j:
-                neg.append(softplus(theta[i][j]))
-    if not pos or not neg:
-        return None
-    return 0.5 * sum(pos) / len(pos) + 0.5 * sum(neg) / len(neg)
-
-
-def merge_cost(codes, y):
-    """Rise of the likelihood if two bits were their signed mean, for every two bits."""
-    n, bits = len(codes), len(codes[0])
-
-    def likelihood(columns):
-        theta = [
-            [0.5 * sum(c[a] * c[b] for c in columns) for b in range(n)] for a in range(n)
-        ]
-        return balanced_likelihood_of_thetas(theta, y)
-
-    column = [[row[k] for row in codes] for k in range(bits)]
-    whole = likelihood(column)
-    if whole is None:
-        return None
-    cost = [[0.0] * bits for _ in range(bits)]
-    for k in range(bits):
-        for m in range(bits):
-            if k != m:
-                together = sum(a * b for a, b in zip(column[k], column[m], strict=True))
-                s = -1 if n * together < sum(column[k]) * sum(column[m]) else 1
-                one = [(a + s * b) / 2 for a, b in zip(column[k], column[m], strict=True)]
-                others = [column[i] for i in range(bits) if i not in (k, m)]
-                cost[k][m] = likelihood([*others, one]) - whole
-    return cost
-
-
 def merged(u, groups, weights):
     """Rows of K outputs -> rows of K' outputs: signed weighted sum of each group."""
     result = []
@@ -799,13 +759,11 @@ def softmax(row):
     return [math.exp(z - top) / total for z in row]
 
 
-def head_outputs(u, merges, scores, codewords, readout, merge, tanh):
+def head_outputs(u, merges, scores, codewords, readout, tanh):
     """Neurons -> outputs of a head: merged, and the codewords of likely classes added.
 
     `merges` holds groups and weights of each merge; there are no codewords before one.
     """
-    if merge == "tanh":
-        u = [[math.tanh(value) for value in row] for row in u]
     for groups, weights in merges:
         u = merged(u, groups, weights)
     bits = len(u[0])
@@ -818,9 +776,7 @@ def head_outputs(u, merges, scores, codewords, readout, merge, tanh):
             value = row[k]
             if merges:
                 value += a * sum(p[c] * t[k] for c, t in enumerate(codewords))
-            if merge == "tanh":
-                value /= 1 + a
-            elif tanh:
+            if tanh:
                 value = math.tanh(value)
             out.append(value)
         outputs.append(out)

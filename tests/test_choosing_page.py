@@ -4,11 +4,16 @@ import json
 import re
 from pathlib import Path
 
+import pytest
+
 DOCS = Path(__file__).parent.parent / "docs"
 WORKS = ("features", "losses", "fashion", "coarse", "ablation", "superclasses", "speed")
 WORKS += ("features_h100", "unseen")
 OTHER_NAMES = dict.fromkeys(("losses", "fashion", "coarse", "features_h100"), "features")
 OTHER_NAMES["kernels_h100"] = "kernels"
+pytestmark = pytest.mark.skipif(
+    not (DOCS / "results").is_dir(), reason="results are no part of a source distribution"
+)
 FIGURE = re.compile(r"\d\.\d{3} ± \d\.\d{3}")
 
 
@@ -19,14 +24,14 @@ def test_every_figure_is_in_a_table_of_results():
     )
     page = (DOCS / "choosing.md").read_text()
     figures = FIGURE.findall(page)
-    assert len(figures) == 52
+    assert len(figures) == 44
     assert set(figures) <= set(FIGURE.findall(tables))
 
 
 def test_every_figure_of_does_it_work_is_stored():
     tables = "".join((DOCS / "results" / suite / "table.md").read_text() for suite in WORKS)
     figures = FIGURE.findall((DOCS / "does-it-work.md").read_text())
-    assert len(figures) == 713
+    assert len(figures) == 659
     assert set(figures) <= set(FIGURE.findall(tables))
 
 

@@ -106,7 +106,9 @@ def test_metric_loss_only_with_hook_container(tmp_path):
 
 
 def test_train_with_classifier():
-    trunk, head = trunk_and_head(bits=(24, 12), lift=True)  # the classifier keeps its width
+    trunk, head = trunk_and_head(
+        bits=(24, 12), constant_width=True
+    )  # the classifier keeps its width
     merging = ProgressiveMerging(head, epochs_per_stage=2)
     trainer = make_trainer(
         trunk,
@@ -139,8 +141,8 @@ def test_merging_by_iterations_in_a_trainer():
     assert bits == [24] * 4 + [12] * 5 + [6] * 5
 
 
-def test_a_loss_with_proxies_keeps_its_width_through_the_lift():
-    trunk, head = trunk_and_head(bits=(24, 12), lift=True)
+def test_a_loss_with_proxies_keeps_its_width_through_a_merge():
+    trunk, head = trunk_and_head(bits=(24, 12))  # NMLoss switches constant width on
     loss = losses.ProxyAnchorLoss(num_classes=10, embedding_size=24)
     trainer = make_trainer(
         trunk,

@@ -34,7 +34,7 @@ def sign_of(loss: Loss, problem: Problem, **options: Any) -> Method:
 
 
 def regularized(
-    loss: Loss, problem: Problem, regularizer_weight: float, **options: Any
+    loss: Loss, problem: Problem, *, regularizer_weight: float, **options: Any
 ) -> Method:
     """Pull the outputs of the same head to ±1, and its bits apart."""
     terms = [QuantizationRegularizer(), BitDecorrelationRegularizer()]
@@ -96,9 +96,11 @@ for _name, _loss in PML.items():
         _name,
         _loss.label,
         partial(sign_of, _loss),
-        _loss.defaults,
-        _loss.space,
-        ("sign", "float"),
+        defaults=_loss.defaults,
+        space=_loss.space,
+        encodings=("sign", "float"),
+        family="direct",
+        loss=_name,
     )
 for _name, _loss in PML.items():
     # The weight takes the place of the loss' last option: as many are searched as before.
@@ -107,15 +109,19 @@ for _name, _loss in PML.items():
         f"{_name}_reg",
         f"{_loss.label} + regularizers",
         partial(regularized, _loss),
-        {**_loss.defaults, "regularizer_weight": 0.1},
-        {**_kept, "regularizer_weight": WEIGHT},
-        ("sign",),
+        defaults={**_loss.defaults, "regularizer_weight": 0.1},
+        space={**_kept, "regularizer_weight": WEIGHT},
+        encodings=("sign",),
+        family="reg",
+        loss=_name,
     )
     add_method(
         f"{_name}_post",
         f"{_loss.label} ({WIDTH}-d)",
         partial(post, _loss),
-        _loss.defaults,
-        _loss.space,
-        ("itq", "pca", "lsh"),
+        defaults=_loss.defaults,
+        space=_loss.space,
+        encodings=("itq", "pca", "lsh"),
+        family="post",
+        loss=_name,
     )

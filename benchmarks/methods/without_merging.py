@@ -17,7 +17,6 @@ from pml_nmlayer.codes import sign_ste
 from pml_nmlayer.heads.folding import Readout
 from pml_nmlayer.heads.progressive_head import LABEL_RIDGE, READOUT
 from pml_nmlayer.labels import class_rows
-from pml_nmlayer.layers import ProgressiveHead
 from pml_nmlayer.losses.nm_loss import (
     CLASS_WEIGHT,
     LABEL_WEIGHT,
@@ -25,6 +24,7 @@ from pml_nmlayer.losses.nm_loss import (
 )
 
 from ..interface import Method, Problem, Unsuited, add_method
+from ..training.heads import make_head
 from ..training.vision import Pictures
 from .hash_learner import HashLearner
 from .loss_table import Loss, parts
@@ -128,7 +128,7 @@ def readable(loss: Loss, problem: Problem, **options: float) -> Method:
         options: of the loss.
     """
     own = parts(loss, problem, problem.bits, options)
-    head = ProgressiveHead(problem.width, bits=(problem.bits,))
+    head = make_head(problem.width, (problem.bits,))
     own["loss"] = Readable(own["loss"], problem.num_classes)
     return HashLearner(problem, head, **own)
 
@@ -152,17 +152,16 @@ def pulled(loss: Loss, problem: Problem, **options: float) -> Method:
     return FeatureCodewords(problem, head, **own)
 
 
-add_method(
-    "supcon_codewords",
-    "SupCon, codewords and classifier, no merge",
-    partial(pulled, PML["supcon"]),
-    PML["supcon"].defaults,
-    PML["supcon"].space,
-)
-add_method(
-    "supcon_labels",
-    "SupCon, labels read from bits, no merge",
-    partial(readable, PML["supcon"]),
-    PML["supcon"].defaults,
-    PML["supcon"].space,
-)
+for _name, _label, _factory in (
+    ("supcon_codewords", "SupCon, codewords and classifier, no merge", pulled),
+    ("supcon_labels", "SupCon, labels read from bits, no merge", readable),
+):
+    add_method(
+        _name,
+        _label,
+        partial(_factory, PML["supcon"]),
+        defaults=PML["supcon"].defaults,
+        space=PML["supcon"].space,
+        family="control",
+        loss="supcon",
+    )

@@ -8,5 +8,6 @@
 - summary.json: `summing` makes it, `summary` reads and writes it, `shape` checks it;
   `compare` holds it against a baseline, and each `finding` is told.
 
-`writing` writes all of it.
+`writing` writes all of it. `publishing` makes the small form for docs/results:
+`short_table`, one `chart`, and the summary after `packing`.
 """

@@ -31,6 +31,7 @@ class Metric:
         per_query: histograms (items, hits), both (Q, K + 1), -> (Q,) values; NaN for a
             query that cannot be judged. None: by labels that not every data set has,
             several an item or coarse ones.
+        published: whether it is kept in the summaries that are published.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Metric:
     better: Literal["up", "down"]
     rule: str
     per_query: Callable[[Tensor, Tensor], Tensor] | None
+    published: bool = True
 
     @property
     def sentence(self) -> str:
@@ -66,6 +68,7 @@ for _metric in (
         "P@r≤2: relevant share of the items within Hamming radius 2 (inclusive, so ties "
         "play no part); a query that finds none counts 0",
         lambda items, hits: precision_within_radius(items, hits, radius=2),
+        published=False,
     ),
     Metric(
         "ndcg",

@@ -89,7 +89,8 @@ def _settings_line(suite: QualitySuite) -> str:
         "setting for all lengths, on validation queries at "
         f"{', '.join(map(str, suite.tuning.bits))} bits with seeds "
         f"{', '.join(map(str, suite.tuning.seeds))} "
-        f"(`{suite.tuned.source}` holds all trials); no test query took part."
+        f"(`{suite.tuned.source}` holds what was chosen, and says how to have all trials); "
+        "no test query took part."
     )
 
 

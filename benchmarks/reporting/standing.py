@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from ..suites import Row
 from .runs import Run, Value
 
-MERGED = "_nm"  # ends the name of an entry with NMLayer
-DIRECT = ("_tanh", "_reg")  # end the names of other ways to train a loss without it
+MERGED = "nm"  # the family with NMLayer
+UNMERGED = ("direct", "reg")  # those that it is compared with
 Means = dict[tuple[str, int], float]  # by name of the row, and bits
 
 
@@ -55,16 +55,14 @@ def best_first(rows: Sequence[Row], averages: Means, lengths: Sequence[int]) -> 
 
 
 def family(row: Row, rows: Sequence[Row]) -> list[Row]:
-    """Pick the codes of the same loss: of `x`, `x_tanh`, `x_reg`, direct, and of `x_nm`."""
+    """Pick the codes of the same loss: direct, with regularizers, and with NMLayer."""
+    return [each for each in rows if _compares(each) and each.entry.loss == row.entry.loss]
 
-    def stem(row: Row) -> str:
-        name = row.entry.name
-        for end in (MERGED, *DIRECT):
-            name = name.removesuffix(end)
-        return name
 
-    plain = (each for each in rows if each.encoding in ("code", "sign"))
-    return [each for each in plain if stem(each) == stem(row)]
+def _compares(row: Row) -> bool:
+    """Tell whether a row shows what its loss alone does, or the loss with NMLayer."""
+    kind = row.entry.family in (MERGED, *UNMERGED) and row.entry.loss is not None
+    return kind and row.encoding in ("code", "sign")
 
 
 def twins(rows: Sequence[Row]) -> list[tuple[Row, Row]]:
@@ -72,9 +70,9 @@ def twins(rows: Sequence[Row]) -> list[tuple[Row, Row]]:
     return [
         (row, other)
         for row in rows
-        if row.entry.name.endswith(MERGED) and row in family(row, rows)
+        if row.entry.family == MERGED and _compares(row)
         for other in sorted(family(row, rows), key=lambda each: each.entry.name)
-        if not other.entry.name.endswith(MERGED)
+        if other.entry.family in UNMERGED
     ]
 
 
@@ -89,7 +87,8 @@ def highlights(
         return list(rows)
     chosen: list[Row] = []
     for row in best_first(rows, averages, lengths):
-        added = [r for r in (row, *family(row, rows)) if r not in chosen]
+        own = family(row, rows) if _compares(row) else []
+        added = [r for r in (row, *own) if r not in chosen]
         added = [r for place, r in enumerate(added) if r not in added[:place]]
         if len(chosen) + len(added) > most:
             break

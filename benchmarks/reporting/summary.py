@@ -1,9 +1,10 @@
 """summary.json: what a suite found, in one file that later results are compared with.
 
 Strict JSON; keys are strings, of lengths and seeds as well. The same results, from the same
-versions, give the same file.
+versions, give the same file. Published ones have a smaller form (`packing`).
 
     format: 1
+    digits: decimals that values are rounded to; null for what is not rounded
     suite, kind ("quality" or "kernels"), command
     origins: of the results, each once: {code, git, versions, cpu, device}
     datasets (quality): by data set
@@ -26,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from ..results import write_text
+from .packing import PACKED, packed, reduced, unpacked
 from .shape import MapOf, Maybe, check_shape
 
 FORMAT = 1
@@ -51,7 +53,14 @@ _KERNEL = {
     "peer": Maybe(str),
     "ratio": Maybe({"low": float, "median": float, "high": float}),
 }
-_COMMON = {"format": int, "suite": str, "kind": str, "command": str, "origins": list}
+_COMMON: dict[str, Any] = {
+    "format": int,
+    "suite": str,
+    "kind": str,
+    "command": str,
+    "origins": list,
+    "digits": Maybe(int),
+}
 _SHAPES = {
     "quality": {**_COMMON, "datasets": MapOf(_DATASET)},
     "kernels": {**_COMMON, "kernels": MapOf(_KERNEL)},
@@ -63,8 +72,14 @@ def save_summary(path: Path, summary: Summary) -> None:
     write_text(path, json.dumps(summary, indent=1, allow_nan=False) + "\n")
 
 
+def save_small_summary(path: Path, summary: Summary) -> None:
+    """Write the form of a summary that is published."""
+    small = packed(reduced(summary))
+    write_text(path, json.dumps(small, separators=(",", ":"), allow_nan=False) + "\n")
+
+
 def load_summary(path: Path) -> Summary:
-    """Read a summary.
+    """Read a summary of either form.
 
     Raises:
         ValueError: there is none, or it is not understood in full.
@@ -78,13 +93,25 @@ def load_summary(path: Path) -> Summary:
         ) from error
     except ValueError as error:
         raise ValueError(f"{path} is no JSON ({error})") from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise ValueError(f'{path} is no summary of "format": {FORMAT}; write it again')
+    if not isinstance(content, dict) or content.get("format") not in (FORMAT, PACKED):
+        raise ValueError(
+            f'{path} is no summary of "format": {FORMAT} or {PACKED}; write it again'
+        )
+    if content["format"] == PACKED:
+        content = _unpacked(content, path)
+    content.setdefault("digits", None)  # older files
     kind = content.get("kind")
     if kind not in _SHAPES:
         raise ValueError(f"{path}: kind must be quality or kernels, got {kind!r}")
     check_shape(content, _SHAPES[kind], str(path))
     return content
+
+
+def _unpacked(content: dict[str, Any], path: Path) -> Summary:
+    try:
+        return unpacked(content)
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        raise ValueError(f"{path} is not understood in full: {error!r}") from error
 
 
 def _refuse(constant: str) -> None:

@@ -71,6 +71,7 @@ def _head(suite: str, kind: str, command: str, records: Sequence[Record]) -> Sum
         "kind": kind,
         "command": command,
         "origins": [json.loads(text) for text in sorted(found)],
+        "digits": None,
     }
 
 

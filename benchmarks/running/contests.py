@@ -19,14 +19,14 @@ from torch import Tensor, nn
 
 from pml_nmlayer import losses
 from pml_nmlayer.codes import binarize, pack_codes
-from pml_nmlayer.layers import ProgressiveHead
-from pml_nmlayer.losses import DPSHLoss, NMLoss
+from pml_nmlayer.losses import DPSHLoss
 from pml_nmlayer.ranking import mean_average_precision
 
 from ..interface import Problem
 from ..registry import Registry
 from ..results import Spec
 from ..suites import EVALUATION
+from ..training.heads import make_head, make_nm_loss
 from ..training.learner import HIDDEN, Learner
 
 
@@ -63,7 +63,7 @@ def _make_loss(name: str, spec: Spec) -> nn.Module:
         "num_classes": spec["classes"],
         "embedding_size": spec["bits"],
         "loss": ContrastiveLoss(),
-        "head": ProgressiveHead(HIDDEN, bits=(spec["bits"],)),
+        "head": make_head(HIDDEN, (spec["bits"],)),
     }
     kind = getattr(losses, name)
     parameters = inspect.signature(kind).parameters.values()
@@ -200,9 +200,9 @@ def active_step(
         scorer: by name; None for the default.
         num_classes: of whose codes means are kept, and that a classifier learns, too.
     """
-    head = ProgressiveHead(STEP_WIDTH, STEP_BITS, scorer=scorer, num_classes=num_classes)
+    head = make_head(STEP_WIDTH, STEP_BITS, scorer=scorer, num_classes=num_classes)
     peer = nn.Sequential(nn.Linear(STEP_WIDTH, STEP_BITS[0]), nn.Tanh())
-    ours = _head_step(spec, head, NMLoss(DPSHLoss(), head), device)
+    ours = _head_step(spec, head, make_nm_loss(DPSHLoss(), head), device)
     # as many steps a call as lie between two measurements of pairs
     every = head.current_layer.scorer.every_n_steps
     plain = _head_step(spec, peer, DPSHLoss(), device)
@@ -213,7 +213,7 @@ def active_step(
     )
 
 
-for _scorer in ("correlation", "drop_one", "complementary", "merge_cost"):
+for _scorer in ("correlation", "drop_one"):
     KERNELS.add(f"step/active_{_scorer}", partial(active_step, scorer=_scorer))
 
 
@@ -226,12 +226,12 @@ def merged_step(spec: Spec, device: str, num_classes: int) -> Contest:
         num_classes: read from the bits, and pulled to codewords, too, if more than 12.
     """
     bits = STEP_BITS[0], STEP_BITS[-1]
-    head = ProgressiveHead(STEP_WIDTH, bits, num_classes=num_classes)
+    head = make_head(STEP_WIDTH, bits, num_classes=num_classes)
     x = torch.randn(spec["batch_size"], STEP_WIDTH)
     head.observe(head(x), _batch_labels(spec, "cpu"))
     head.merge_next()
     peer = nn.Sequential(nn.Linear(STEP_WIDTH, bits[-1]), nn.Tanh())
-    ours = _head_step(spec, head, NMLoss(DPSHLoss(), head), device)
+    ours = _head_step(spec, head, make_nm_loss(DPSHLoss(), head), device)
     plain = _head_step(spec, peer, DPSHLoss(), device)
     return Contest(ours, plain, f"same step, nn.Linear of {bits[-1]}")
 
@@ -245,29 +245,25 @@ for _name, _classes in (("codewords", 2 * STEP_BITS[-1]), ("labels", STEP_BITS[-
 
 
 def folded_head(
-    spec: Spec, device: str, merge: Any, in_network: bool, classifier: bool = False
+    spec: Spec, device: str, *, in_network: bool, classifier: bool = False
 ) -> Contest:
     """Time a folded head of 12 bits, against a plain Linear of 12.
-
-    Merged after tanh it keeps its 96 neurons, with eight times the products of 12.
 
     Args:
         spec: of the kernel.
         device: where to compute.
-        merge: see `ProgressiveHead`.
         in_network: both behind the layer of 512 that training steps are timed with.
         classifier: whether the head has one.
     """
     num_classes = spec["classes"] if classifier else None
-    head = ProgressiveHead(STEP_WIDTH, STEP_BITS, merge=merge, num_classes=num_classes)
+    head = make_head(STEP_WIDTH, STEP_BITS, num_classes=num_classes)
     x = torch.randn(spec["batch_size"], STEP_WIDTH)
     while not head.finished:
         head.observe(head(x), _batch_labels(spec, "cpu"))
         head.merge_next()
     folded = head.fold()
-    if merge == "linear":  # sign(tanh(x)) = sign(x)
-        assert isinstance(folded, nn.Sequential)
-        folded = folded[0]
+    assert isinstance(folded, nn.Sequential)
+    folded = folded[0]  # sign(tanh(x)) = sign(x)
     plain: nn.Module = nn.Linear(STEP_WIDTH, STEP_BITS[-1])
     peer = "nn.Linear of 12"
     if in_network:
@@ -286,18 +282,15 @@ def folded_head(
     return Contest(without_grad(folded), without_grad(plain), peer)
 
 
-for _merge in ("linear", "tanh"):
-    for _what, _in_network in (("folded", False), ("network", True)):
-        KERNELS.add(
-            f"serve/{_what}_{_merge}",
-            partial(folded_head, merge=_merge, in_network=_in_network),
-        )
-
-
-KERNELS.add(
-    "serve/network_classifier",
-    partial(folded_head, merge="linear", in_network=True, classifier=True),
-)
+for _name, _in_network, _classifier in (
+    ("folded_linear", False, False),
+    ("network_linear", True, False),
+    ("network_classifier", True, True),
+):
+    KERNELS.add(
+        f"serve/{_name}",
+        partial(folded_head, in_network=_in_network, classifier=_classifier),
+    )
 
 
 @kernel("step/active_nmlayer")
@@ -306,8 +299,8 @@ def chain_step(spec: Spec, device: str) -> Contest:
     features = torch.rand(spec["batch_size"], 64).to(device)
     labels = _batch_labels(spec, device)
     problem = Problem(64, spec["classes"], 12, 1, 1.0, spec["batch_size"], device=device)
-    head = ProgressiveHead(HIDDEN, bits=(96, 48, 24, 12))
-    ours = Learner(problem, head, NMLoss(DPSHLoss(), head), lr=1e-3)
+    head = make_head(HIDDEN, (96, 48, 24, 12))
+    ours = Learner(problem, head, make_nm_loss(DPSHLoss(), head), lr=1e-3)
     peer = Learner(problem, nn.Linear(HIDDEN, 12), DPSHLoss(), lr=1e-3)
 
     def step(learner: Learner) -> Callable[[], None]:

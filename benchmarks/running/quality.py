@@ -36,11 +36,21 @@ def execute(
         What was measured, as plain JSON, and the arrays that metrics are computed from. Of
         a method that does not suit the data set: its reason, as `refused`, and no arrays.
     """
+    _check_source(spec)
     split = load_split(spec["dataset"], spec["seed"], spec["purpose"], root)
     try:
         return _measure(spec, split, machine)
     except Unsuited as error:
         return {"refused": str(error), "split": describe(split)}, {}
+
+
+def _check_source(spec: Spec) -> None:
+    found, wanted = METHODS[spec["method"]].source, spec.get("source")
+    if found != wanted:
+        raise ValueError(
+            f"the run is of method {spec['method']} as {wanted} has it, but the one that "
+            f"is loaded is of {found}; start the command again"
+        )
 
 
 def _measure(spec: Spec, split: Split, machine: Machine) -> tuple[Record, Arrays]:

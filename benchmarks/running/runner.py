@@ -9,6 +9,7 @@ import faiss
 import torch
 from tqdm import tqdm
 
+from .. import plugins
 from ..pool import Outcome, run_jobs
 from ..results import Arrays, Record, Spec, Store
 from . import kernels, quality
@@ -35,9 +36,20 @@ class Summary:
 
 
 def execute(
-    spec: Spec, root: Path | None = None, machine: Machine = _THIS
+    spec: Spec,
+    root: Path | None = None,
+    machine: Machine = _THIS,
+    methods_from: Sequence[Path] = (),
 ) -> tuple[Record, Arrays]:
-    """Run one spec in a worker process; `root` is the data folder."""
+    """Run one spec in a worker process.
+
+    Args:
+        spec: what to run.
+        root: the data folder.
+        machine: where to compute.
+        methods_from: files that register methods, see `plugins`.
+    """
+    plugins.load(methods_from)
     torch.set_num_threads(1)
     faiss.omp_set_num_threads(1)
     record, arrays = EXECUTORS[spec["kind"]](spec, root, machine)
@@ -48,11 +60,13 @@ def execute(
 def run(
     specs: Sequence[Spec],
     store: Store,
+    *,
     processes: int,
     timeout_s: float,
     force: bool = False,
     root: Path | None = None,
     machine: Machine = _THIS,
+    methods_from: Sequence[Path] = (),
 ) -> Summary:
     """Run specs that have no result yet. A failure is recorded, and tried again next time.
 
@@ -64,6 +78,7 @@ def run(
         force: run even what has a result.
         root: the data folder; None for that of the environment.
         machine: where networks are trained. Workers share it.
+        methods_from: files that register methods; each worker reads them.
     """
     code = environment()["code"]  # read now: sources may change while this runs
     summary = Summary()
@@ -75,7 +90,8 @@ def run(
             todo.append(spec)
         else:
             _count_skipped(summary, store.load(spec), code, machine)
-    work = partial(execute, root=root, machine=machine)
+    files = tuple(path.resolve() for path in methods_from)
+    work = partial(execute, root=root, machine=machine, methods_from=files)
     jobs = run_jobs(work, todo, processes, timeout_s, parents=machine.loaders > 0)
     for index, outcome in tqdm(jobs, total=len(todo), unit="run", disable=not todo):
         _save(store, todo[index], outcome)

@@ -3,9 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from ..codes.convention import raw_sign
 from ..labels.checks import check_labels, class_rows
-from ..runtime.process_group import add_up
+from ..runtime.process_group import all_reduce_sum, rank_and_size
 
 
 class ClassMeans(nn.Module):
@@ -27,7 +26,7 @@ class ClassMeans(nn.Module):
     sums: Tensor
     items: Tensor
 
-    def __init__(self, num_classes: int, bits: int, memory: int = 10_000) -> None:
+    def __init__(self, num_classes: int, bits: int, *, memory: int = 10_000) -> None:
         super().__init__()
         if min(num_classes, bits, memory) < 1:
             raise ValueError(
@@ -55,16 +54,25 @@ class ClassMeans(nn.Module):
         """
         check_labels(labels, outputs.shape[0])
         rows = class_rows(labels, self.num_classes).to(self.sums)
-        unsound = (~outputs.sum(dtype=torch.float32).isfinite()).to(self.sums)
-        with torch.autocast(rows.device.type, enabled=False):
-            sums = rows.T @ raw_sign(outputs.to(self.sums))
-        sums, items, unsound = add_up(sums, rows.sum(0), unsound)
-        sound = (unsound == 0).to(sums)
-        self.sums.add_(sums * sound)
-        self.items.add_(items * sound)
-        factor = self.memory / self.items.sum().clamp(min=self.memory)
-        self.sums.mul_(factor)
-        self.items.mul_(factor)
+        # NaN and inf survive a sum, and then leave nothing of themselves to be 0
+        total = outputs.sum(dtype=self.sums.dtype)
+        sound = (total - total).eq_(0)
+        # autocast leaves calls in place, or with out=, alone
+        ones = torch.ge(outputs, 0, out=self.sums.new_empty(outputs.shape))
+        if rank_and_size()[1] == 1:
+            rows = rows * sound
+            items = rows.sum(0)
+            self.sums.addmm_(rows.T, ones, alpha=2).sub_(items[:, None])
+            self.items.add_(items)
+        else:
+            sums, items = torch.zeros_like(self.sums).addmm_(rows.T, ones), rows.sum(0)
+            sums, items, sound = all_reduce_sum(sums, items, sound - 1)
+            everywhere = sound.eq(0).to(sums)
+            self.sums.add_((2 * sums - items[:, None]) * everywhere)
+            self.items.add_(items * everywhere)
+        fade = self.items.sum().clamp_(min=self.memory).reciprocal_().mul_(self.memory)
+        self.sums.mul_(fade)
+        self.items.mul_(fade)
 
     @property
     def mean(self) -> Tensor:

@@ -8,10 +8,10 @@ from ..codes.convention import check_codes
 # Bounds of the greedy search: with these, 10,000 centres of 64 bits take seconds.
 _ROUNDS = 128
 _LEAST_POOL, _LARGEST_POOL = 2**10, 2**14
-_PRODUCTS_AT_ONCE = 2**23
+_PRODUCTS_AT_ONCE = 2**19  # what a cache holds
 
 
-def hadamard_codebook(num_classes: int, bits: int, seed: int = 0) -> Tensor:
+def hadamard_codebook(num_classes: int, bits: int, *, seed: int = 0) -> Tensor:
     r"""Take class centres from the rows of a Hadamard matrix and their negatives.
 
     Formula:  H_1 = [1],  H_2n = [[H_n, H_n], [H_n, -H_n]];  centre_c = s_c H[π(c)] for
@@ -50,7 +50,7 @@ def hadamard_codebook(num_classes: int, bits: int, seed: int = 0) -> Tensor:
     return torch.cat([rows, -rows])[:num_classes].clone()
 
 
-def maximin_codebook(num_classes: int, bits: int, seed: int = 0) -> Tensor:
+def maximin_codebook(num_classes: int, bits: int, *, seed: int = 0) -> Tensor:
     r"""Choose class centres one by one, each as far as possible from those before it.
 
     Formula:  centre_n = argmax over candidates x of min over m < n of Hamming(x, centre_m);
@@ -99,7 +99,7 @@ def maximin_codebook(num_classes: int, bits: int, seed: int = 0) -> Tensor:
 
 
 def make_codebook(
-    num_classes: int, bits: int, kind: str | Tensor = "auto", seed: int = 0
+    num_classes: int, bits: int, *, kind: str | Tensor = "auto", seed: int = 0
 ) -> Tensor:
     r"""Make class centres for any number of classes and bits.
 
@@ -133,8 +133,8 @@ def make_codebook(
             f"codebook must be 'auto', 'hadamard', 'maximin' or a tensor, got {kind!r}"
         )
     if kind == "hadamard" or (kind == "auto" and _hadamard_fits(num_classes, bits)):
-        return hadamard_codebook(num_classes, bits, seed)
-    return maximin_codebook(num_classes, bits, seed)
+        return hadamard_codebook(num_classes, bits, seed=seed)
+    return maximin_codebook(num_classes, bits, seed=seed)
 
 
 def majority(rows: Tensor, codebook: Tensor, tie_bits: Tensor) -> Tensor:
@@ -155,7 +155,27 @@ def majority(rows: Tensor, codebook: Tensor, tie_bits: Tensor) -> Tensor:
     return torch.sign(rows @ codebook + 0.5 * tie_bits)
 
 
-def tie_bits_of(bits: int, seed: int = 0) -> Tensor:
+def codeword_targets(
+    labels: Tensor, rows: Tensor, codebook: Tensor, tie_bits: Tensor | None
+) -> Tensor:
+    """Take the codeword of each item: that of its class id, or else a vote.
+
+    Args:
+        labels: class ids (B,), or multi-hot rows (B, C).
+        rows: the same as multi-hot rows (B, C), see `class_rows`.
+        codebook: (C, K) of -1 and +1.
+        tie_bits: see `majority`; None will do for class ids.
+
+    Returns:
+        (B, K) of -1 and +1, in the dtype of the codebook.
+    """
+    if labels.ndim == 1:
+        return codebook.index_select(0, labels.long())
+    assert tie_bits is not None
+    return majority(rows, codebook, tie_bits)
+
+
+def tie_bits_of(bits: int, *, seed: int = 0) -> Tensor:
     """Draw the bits that decide tied votes.
 
     Args:

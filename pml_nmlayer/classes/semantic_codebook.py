@@ -10,11 +10,13 @@ from .codebooks import check_codebook_size, maximin_codebook
 
 _STARTS = 5  # rotations to begin with; the best end is taken
 _ROUNDS = 50  # at most; it settles long before
-_MANY_CLASSES = 1000  # above, one start: assignment takes its time
+_MANY_CLASSES = 1000  # above, one start, and assignment in blocks: it takes its time
+_BLOCK = 768  # codes that change hands at once
+_SWEEPS = 12  # over all blocks
 
 
 def semantic_codebook(
-    class_means: Tensor, bits: int, seed: int = 0, spare: int = 0
+    class_means: Tensor, bits: int, *, seed: int = 0, spare: int = 0
 ) -> Tensor:
     r"""Give similar classes similar codewords, and each class one of its own.
 
@@ -25,6 +27,9 @@ def semantic_codebook(
               are found in turn, by assignment and by the Procrustes solution, from several
               R. If class means have K entries, columns are then permuted and negated so
               that they agree with these best.
+              With more than 1,000 classes there is one R to begin with. Codes then change
+              hands in blocks of 768, each assigned exactly. The sum ends one to three
+              percent lower, in a small part of the time.
 
     Args:
         class_means: what is known of the classes: means of codes, outputs or features.
@@ -57,14 +62,16 @@ def semantic_codebook(
         raise ValueError(f"spare codes must be at least 0 a class, got {spare}")
     classes = len(class_means)
     check_codebook_size(classes, bits)
-    pool = maximin_codebook(min(classes * (1 + spare), 2**bits), bits, seed)
+    pool = maximin_codebook(min(classes * (1 + spare), 2**bits), bits, seed=seed)
     means = class_means.detach().cpu().double()
     means = means - means.mean(0)
     wanted = _principal(F.normalize(means, dim=1), bits)
     generator = torch.Generator("cpu").manual_seed(seed)
-    starts = 1 if classes > _MANY_CLASSES else _STARTS
-    ends = [_assign(wanted, pool.double(), generator) for _ in range(starts)]
-    _, codewords = max(ends, key=lambda end: end[0])
+    if classes > _MANY_CLASSES:
+        codewords = _assign_in_blocks(wanted, pool.double(), generator)
+    else:
+        ends = [_assign(wanted, pool.double(), generator) for _ in range(_STARTS)]
+        _, codewords = max(ends, key=lambda end: end[0])
     if means.shape[1] == bits:
         codewords = _as_aligned(codewords, means)
     return codewords.float()
@@ -80,9 +87,7 @@ def _assign(
     wanted: Tensor, pool: Tensor, generator: torch.Generator
 ) -> tuple[float, Tensor]:
     """Find an assignment and a rotation in turn; return how well they agree, codewords."""
-    bits = wanted.shape[1]
-    start = torch.randn(bits, bits, generator=generator, dtype=torch.float64)
-    rotation, _ = torch.linalg.qr(start)
+    rotation = _random_rotation(wanted.shape[1], generator)
     best, codewords = -torch.inf, pool[: len(wanted)]
     for _ in range(_ROUNDS):
         rotated = wanted @ rotation
@@ -91,9 +96,77 @@ def _assign(
         if agreement <= best + 1e-9:
             break
         best, codewords = agreement, chosen
-        left, _, right = torch.linalg.svd(wanted.T @ codewords)
-        rotation = left @ right
+        rotation = _procrustes(wanted, codewords)
     return best, codewords
+
+
+def _random_rotation(bits: int, generator: torch.Generator) -> Tensor:
+    start = torch.randn(bits, bits, generator=generator, dtype=torch.float64)
+    rotation, _ = torch.linalg.qr(start)
+    return rotation
+
+
+def _procrustes(wanted: Tensor, codewords: Tensor) -> Tensor:
+    left, _, right = torch.linalg.svd(wanted.T @ codewords)
+    return left @ right
+
+
+def _assign_in_blocks(wanted: Tensor, pool: Tensor, generator: torch.Generator) -> Tensor:
+    """Find codewords as `_assign` does, but let them change hands in blocks alone."""
+    classes, bits = wanted.shape
+    rotated = wanted @ _random_rotation(bits, generator)
+    # The code of each class, and then the spare ones
+    codes = torch.arange(len(pool))
+    codes[:classes] = _greedy(rotated, pool[:classes], generator)
+    for sweep in range(_SWEEPS):
+        codewords = pool[codes[:classes]]
+        rotated = wanted @ _procrustes(wanted, codewords)
+        direction = torch.randn(bits, generator=generator, dtype=torch.float64)
+        # Blocks of classes that want alike, and in turn of those that have alike
+        along = codewords if sweep % 2 else rotated
+        _sweep(rotated, pool, codes, along @ direction, pool[codes[classes:]] @ direction)
+    return pool[codes[:classes]]
+
+
+def _greedy(rotated: Tensor, pool: Tensor, generator: torch.Generator) -> Tensor:
+    """Let classes choose in random order; each takes the best code that is left."""
+    classes = len(rotated)
+    rotated, pool = rotated.float(), pool.float()
+    taken, chosen = torch.zeros(classes), torch.empty(classes, dtype=torch.int64)
+    for c in torch.randperm(classes, generator=generator).tolist():
+        code = torch.addmv(taken, pool, rotated[c]).argmax()
+        taken[code], chosen[c] = -torch.inf, code
+    return chosen
+
+
+def _sweep(
+    rotated: Tensor, pool: Tensor, codes: Tensor, along: Tensor, spare_along: Tensor
+) -> None:
+    """Assign the codes of each block anew; the sum of agreement never falls.
+
+    Args:
+        rotated: what the classes want (C, K).
+        pool: codes (P, K).
+        codes: a permutation (P,), overwritten: the codes of the classes, then the others.
+        along: (C,), by which classes are sorted before they are cut into blocks.
+        spare_along: (P - C,), the same for the codes of no class.
+    """
+    blocks = -(-len(codes) // _BLOCK)
+    spare = len(rotated) + spare_along.argsort()
+    for owners, others in zip(
+        along.argsort().tensor_split(blocks), spare.tensor_split(blocks), strict=True
+    ):
+        slots = torch.cat([owners, others])
+        own = codes[slots]
+        gains = rotated[owners] @ pool[own].T
+        # Potentials change no assignment, and halve the time of the search for one
+        gains -= gains.amax(1, keepdim=True)
+        if len(others) == 0:
+            gains -= gains.amax(0)
+        columns = assign_columns(gains)
+        left = torch.ones(len(slots), dtype=torch.bool)
+        left[columns] = False
+        codes[slots] = torch.cat([own[columns], own[left]])
 
 
 def _as_aligned(codewords: Tensor, means: Tensor) -> Tensor:

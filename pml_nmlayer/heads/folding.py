@@ -1,17 +1,14 @@
 """Fold a trained head into plain linear maps."""
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-if TYPE_CHECKING:
-    from .progressive_head import ProgressiveHead
+from ..classes.read_out import ClassReadOut
 
 
 class Readout(nn.Module):
-    r"""Add the codewords of the classes that a classifier thinks of.
+    r"""Add the codewords of the classes that a classifier predicts.
 
     Formula:  neurons(x) + words(softmax(classes(x))).
 
@@ -21,7 +18,7 @@ class Readout(nn.Module):
         words: the C codewords of K bits, times their strength, as a Linear without bias.
 
     Shapes:   x (B, in_features) -> (B, K).
-    Source:   this package; see `ProgressiveHead`.  Differs: no.
+    Source:   this package; see `ClassReadOut`.  Differs: no.
     """
 
     def __init__(self, neurons: nn.Module, classes: nn.Linear, words: nn.Linear) -> None:
@@ -38,137 +35,139 @@ class Readout(nn.Module):
 class Folded(nn.Module):
     """A folded head whose numbers are buffers: no optimizer touches them.
 
-    It computes h = act(W x + b + r), and M act(W x + b) + r where there is a merge after
-    the activation, with r = T softmax(V x + v) of a classifier, if there is one.
+    It computes act(W x + b + r), with r = T softmax(V x + v) of a classifier, if there is
+    one.
 
     Args:
         in_features: width of x.
-        neurons: rows of W.
-        bits: rows of M; None for no M.
+        bits: K, rows of W.
         tanh: whether act is tanh, or nothing.
-        classes: rows of V; 0 for no classifier.
+        classes: C, rows of V; 0 for no classifier.
 
-    Shapes:   x (B, in_features) -> (B, bits or neurons).
+    Shapes:   x (B, in_features) -> (B, K).
     """
 
     weight: Tensor
     bias: Tensor
-    merge: Tensor | None
     class_weight: Tensor | None
     class_bias: Tensor | None
     words: Tensor | None
 
     def __init__(
-        self,
-        in_features: int,
-        neurons: int,
-        bits: int | None,
-        tanh: bool,
-        classes: int = 0,
+        self, in_features: int, bits: int, *, tanh: bool, classes: int = 0
     ) -> None:
         super().__init__()
         self.tanh = tanh
-        self.register_buffer("weight", torch.zeros(neurons, in_features))
-        self.register_buffer("bias", torch.zeros(neurons))
-        self.register_buffer("merge", None if bits is None else torch.zeros(bits, neurons))
-
-        known = classes > 0
-        width = neurons if bits is None else bits
-        self.register_buffer(
-            "class_weight", torch.zeros(classes, in_features) if known else None
-        )
-        self.register_buffer("class_bias", torch.zeros(classes) if known else None)
-        self.register_buffer("words", torch.zeros(width, classes) if known else None)
+        self.register_buffer("weight", torch.zeros(bits, in_features))
+        self.register_buffer("bias", torch.zeros(bits))
+        shapes = {
+            "class_weight": (classes, in_features),
+            "class_bias": (classes,),
+            "words": (bits, classes),
+        }
+        for name, shape in shapes.items():
+            self.register_buffer(name, torch.zeros(shape) if classes else None)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map trunk outputs to outputs of the code."""
         h = F.linear(x, self.weight, self.bias)
-        if self.merge is not None:
-            h = torch.tanh(h) @ self.merge.T
         if self.class_weight is not None and self.words is not None:
             scores = F.linear(x, self.class_weight, self.class_bias)
             h = h + scores.softmax(1) @ self.words.T
-        return torch.tanh(h) if self.tanh and self.merge is None else h
+        return torch.tanh(h) if self.tanh else h
 
     def as_plain_modules(self) -> nn.Module:
-        """Copy into Linear, Tanh, Readout: one of them, or a Sequential."""
+        """Copy into Linear, Readout, Tanh: one of them, or a Sequential."""
         layers: list[nn.Module] = [_linear(self.weight, self.bias)]
-        if self.merge is not None:
-            layers += [nn.Tanh(), _linear(self.merge, None)]
         if self.class_weight is not None and self.words is not None:
             classes = _linear(self.class_weight, self.class_bias)
-            layers = [Readout(_in_turn(layers), classes, _linear(self.words, None))]
-        if self.tanh and self.merge is None:
+            layers = [Readout(layers[0], classes, _linear(self.words, None))]
+        if self.tanh:
             layers.append(nn.Tanh())
-        return _in_turn(layers)
+        return layers[0] if len(layers) == 1 else nn.Sequential(*layers)
 
 
-def _in_turn(layers: list[nn.Module]) -> nn.Module:
-    return layers[0] if len(layers) == 1 else nn.Sequential(*layers)
-
-
-def empty_fold(head: "ProgressiveHead", stage: int) -> Folded:
-    """Make what holds the fold of a head in a stage; its numbers come later.
+def empty_fold(
+    linear: nn.Linear, classes: ClassReadOut | None, bits: int, *, tanh: bool
+) -> Folded:
+    """Make what holds the fold of a head; its numbers come later.
 
     Args:
-        head: of which the sizes are taken.
-        stage: number of merges done.
+        linear: the head's neurons.
+        classes: the head's read-out.
+        bits: code length.
+        tanh: whether the head ends in tanh.
     """
-    after = head.merge == "tanh" and stage > 0
-    bits = head.all_bits[stage]
-    neurons = head.all_bits[0] if head.merge == "tanh" else bits
-    weight = head.linear.weight
-    folded = Folded(
-        head.linear.in_features,
-        neurons,
-        bits if after else None,
-        head.activation == "tanh",
-        classes=0
-        if head.classifier is None or stage == 0
-        else head.classifier.out_features,
-    )
-    return folded.to(weight.device, weight.dtype)
+    added = classes is not None and classes.scale(bits) > 0
+    count = classes.num_classes if classes is not None and added else 0
+    folded = Folded(linear.in_features, bits, tanh=tanh, classes=count)
+    return folded.to(linear.weight.device, linear.weight.dtype)
 
 
 @torch.no_grad()
-def fold_into(folded: Folded, head: "ProgressiveHead", stage: int) -> None:
-    """Compose linear map, batch norm and merges of a head; see `ProgressiveHead.fold`.
+def fold_into(
+    folded: Folded,
+    linear: nn.Linear,
+    norm: nn.BatchNorm1d | None,
+    merge: Tensor,
+    classes: ClassReadOut | None,
+) -> Folded:
+    """Write the numbers of a head into its fold.
 
     Args:
-        folded: made for this stage; overwritten.
-        head: a head in this stage or a later one.
-        stage: how many of its merges count.
+        folded: what `empty_fold` made of the same head.
+        linear: neurons.
+        norm: of the neurons, as in eval mode; None for none.
+        merge: (bits, neurons).
+        classes: the read-out.
     """
-    weight, bias = head.linear.weight.double(), head.linear.bias.double()
-    if head.norm is not None:
-        norm = head.norm
+    weight, bias = fold_linear(linear, norm, merge)
+    folded.weight.copy_(weight)
+    folded.bias.copy_(bias)
+    if folded.words is not None and classes is not None:
+        assert classes.classifier is not None
+        assert folded.class_weight is not None
+        assert folded.class_bias is not None
+        folded.class_weight.copy_(classes.classifier.weight)
+        folded.class_bias.copy_(classes.classifier.bias)
+        bits = len(merge)
+        folded.words.copy_(classes.scale(bits) * classes.codewords(bits).T.double())
+    return folded
+
+
+def fold_linear(
+    linear: nn.Linear, norm: nn.BatchNorm1d | None, merge: Tensor
+) -> tuple[Tensor, Tensor]:
+    r"""Compose a linear map, a batch norm in eval mode, and a merge.
+
+    Formula:  W' = M diag(s) W,  b' = M (s (b - m) + β),  s = γ / sqrt(v + ε).
+
+    Args:
+        linear: W (K, in_features) and b (K,).
+        norm: with γ, β and the running m, v; None for none.
+        merge: M (K', K).
+
+    Returns:
+        W' (K', in_features) and b' (K',), float64.
+
+    Source:  this package.  Differs: no.
+    """
+    weight, bias = linear.weight.double(), linear.bias.double()
+    if norm is not None:
         assert norm.running_var is not None
         assert norm.running_mean is not None
         scale = norm.weight.double() * (norm.running_var.double() + norm.eps).rsqrt()
         weight = weight * scale[:, None]
         bias = (bias - norm.running_mean.double()) * scale + norm.bias.double()
-    merge = head.merge_matrix(stage).double()
-    a = head.readout_scale(stage)
-    if folded.merge is not None:
-        folded.merge.copy_(merge / (1 + a))
-    elif head.merge == "linear":
-        weight, bias = merge @ weight, merge @ bias
-    folded.weight.copy_(weight)
-    folded.bias.copy_(bias)
-    if folded.class_weight is not None:
-        assert head.classifier is not None
-        assert folded.class_bias is not None
-        assert folded.words is not None
-        folded.class_weight.copy_(head.classifier.weight)
-        folded.class_bias.copy_(head.classifier.bias)
-        words = a * head.codewords_of(stage).T.double()
-        folded.words.copy_(words if folded.merge is None else words / (1 + a))
+    merge = merge.double()
+    return merge @ weight, merge @ bias
 
 
 @torch.no_grad()
 def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
     out_features, in_features = weight.shape
-    linear = nn.Linear(
+    linear = nn.utils.skip_init(
+        nn.Linear,
         in_features,
         out_features,
         bias is not None,

@@ -1,79 +1,71 @@
-"""A chain of NMLayers behind one linear map: the embedder of a PML trainer."""
+"""The embedder of a PML trainer: a long redundant code that is merged to a short one."""
 
-import math
 from collections.abc import Callable, Sequence
-from itertools import pairwise
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..classes.objectives import class_nll, codeword_nll, label_residual
-from ..codes.convention import binarize, sign_ste
-from ..labels.checks import check_labels
-from ..merging.nm_layer import MemberGradient, NMLayer
+from ..classes.read_out import STRENGTH, ClassReadOut
+from ..classes.stage_means import StageMeans
+from ..codes.convention import binarize
+from ..merging.chain import MergeChain
 from ..merging.scorers.base import Scorer
 from ..runtime.configured import Configured
 from .folding import Folded, empty_fold, fold_into
+from .longer_codes import Longer, LongerCodes, check_reached
+from .old_names import OldNames, renamed_lift
+from .old_states import translate
+from .outputs import HeadOutputs, carry, unpack
+from .staged import Staged
+from .width import has_constant_width
 
 Activation = Literal["tanh"] | None
-MergeAt = Literal["linear", "tanh"]
-Longer = Literal["snapshot", "joint", "drop"]
-READOUT = 0.6  # docs/does-it-work.md
-LABEL_RIDGE = 0.3  # docs/does-it-work.md
-MOST_PASSES = 2  # whose class scores wait for a loss: PML's two streams have two
 
 
-class ProgressiveHead(Configured):
+class ProgressiveHead(OldNames, Staged, Configured):
     r"""Hash head that starts long and redundant and is merged stage by stage.
 
-    Formula:  merge="linear":  h = act(M_s ... M_1 (W x + b) + r);
-              merge="tanh":    h = (M_s ... M_1 tanh(W x + b) + r) / (1 + a),
-              with the merges M of the stages passed so far; codes are sign(h).
-              With `num_classes`, after the first merge,  r = a sum over c of p_c t_c, with
-              p = softmax(V x + v), the codewords t_c of the last merge, and
-              a = readout sqrt(C / K); otherwise r = a = 0.
+    Formula:  h = act(M_s ... M_1 (W x + b) + r), with the merges M of the stages passed so
+              far; codes are sign(h). With `num_classes`, r is what the `ClassReadOut` adds,
+              from the first merge on, or from the start if there is no merge.
 
-    Put it where a PML trainer has its embedder, wrap the loss in `NMLoss(loss, head)` so
-    that the graph sees each batch, and let the `ProgressiveMerging` hook call `merge_next`.
+    Put it where a PML trainer has its embedder and wrap the loss in `NMLoss(loss, head)`,
+    so that the graph sees each batch. Let the hook `ProgressiveMerging` call `merge_next`.
+
+    Outputs in training mode carry with each row what the loss needs to know of it (see
+    `CarriedOutputs`). Nothing is kept from one call to the next.
 
     Args:
         in_features: width of the trunk's output.
-        bits: code lengths, strictly falling; one length means no merging at all.
+        bits: code lengths, strictly falling; one length, or a number, means no merge.
+        num_classes: C, where the classes that will be searched for are those of the
+            training: adds a `ClassReadOut`. Each merge finds a codeword for every class; a
+            head without merges starts with codewords that are far apart. None for none.
         activation: "tanh", or None for linear outputs.
-        scorer: see `NMLayer`.
-        merge: merge before the activation ("linear", folds into one Linear) or after it.
-        max_group: see `NMLayer`; the same bound at each stage.
-        gradient: see `NMLayer`.
+        scorer: see `NMLayer`. None for "codewords" with `num_classes`, else "correlation".
+        max_group: see `NMLayer`; the same bound in each stage.
         memory: see `NMLayer`.
         batch_norm: normalise the neurons over the batch before they are merged.
-        lift: in training mode, return outputs of constant width bits[0] (see
-            `NMLayer.lift`) for losses with per-dimension parameters or memories. In eval
-            mode the output is always the code itself.
-        longer: what becomes of the longer codes after a merge, so that `codes(x, bits)` and
-            `fold(bits)` still give them. "snapshot": this head (not the trunk) is kept,
-            folded, as it was right before the merge; a trunk that trains on moves away from
-            it. "joint": they are computed from the same neurons, and `NMLoss` takes the
-            mean of the loss over all lengths passed so far. "drop": they are gone.
-        num_classes: C, where the classes that will be searched for are those of the
-            training: a classifier V learns beside the code, each merge finds a codeword
-            for every class (see `NMLayer`), and from then on the codewords of the classes
-            that the classifier thinks of are added to the outputs. `NMLoss` adds what
-            teaches that. None for none of it: for classes that training does not show.
-        readout: strength of what is added. Its square root says that the more classes a
-            bit has to tell apart, the less a linear map can, and the more the classifier
-            has to. 0 leaves the classifier out: codewords are then only pulled to. None
-            for 0.6, or nothing without `num_classes`.
-        spare_codewords: see `NMLayer`; the same number at each stage.
+        constant_width: in training mode, return outputs of width bits[0] in all stages, for
+            losses with vectors or memories of that width (see `NMLayer.lift`). `NMLoss`
+            switches it on by itself. In eval mode the output is always the code itself.
+        longer: what becomes of the longer codes after a merge, for `codes(x, bits)` and
+            `fold(bits)`. "snapshot": this head (not the trunk) is kept, folded, as it was
+            right before the merge; a trunk that trains on moves away from it. "joint": they
+            are computed from the same neurons, and `NMLoss` takes the mean of the loss over
+            all lengths passed so far. "drop": they are gone.
+        readout: strength of the class read-out; 0 leaves its classifier out. None for 0.6.
+        spare_codewords: see `ClassReadOut`.
+        lift: old name of `constant_width`.
 
     Shapes:   x (B, in_features) -> h (B, bits now). All parameters and buffers keep their
-              shapes through all stages, and a state saved with other arguments is refused
+              shapes through all stages. A state saved with other arguments is refused
               (ValueError).
     Returns:  real outputs before sign.
-    Raises:   ValueError: lengths not strictly falling or < 1, unknown options,
-              merge="tanh" without tanh, num_classes without a merge or more than some
-              merge has codes, readout < 0 or without num_classes, as of spare_codewords.
+    Raises:   ValueError: lengths not strictly falling or < 1, unknown options, more classes
+              than some code has words; readout or spare_codewords without num_classes.
     Source:   Fu et al., IJCAI 2019, arXiv:1809.02302.
               Differs: where the merge stands, and that the next stage's active phase begins
               with the merge, are decided here.
@@ -86,175 +78,198 @@ class ProgressiveHead(Configured):
         (4, True, torch.Size([5, 4]))
     """
 
-    stage_count: Tensor
-    reopen_count: Tensor
-
     def __init__(
         self,
         in_features: int,
-        bits: Sequence[int] = (96, 48, 24, 12),
+        bits: int | Sequence[int] = (96, 12),
+        *,
+        num_classes: int | None = None,
         activation: Activation = "tanh",
         scorer: str | Scorer | Callable[[Tensor, Tensor], Tensor] | None = None,
-        merge: MergeAt = "linear",
         max_group: int | None = None,
-        gradient: MemberGradient = "weighted",
         memory: int = 10_000,
         batch_norm: bool = False,
-        lift: bool = False,
+        constant_width: bool = False,
         longer: Longer = "snapshot",
-        num_classes: int | None = None,
         readout: float | None = None,
         spare_codewords: int = 0,
+        lift: bool | None = None,
     ) -> None:
         super().__init__()
-        bits = tuple(bits)
-        if not bits or bits[-1] < 1 or any(a <= b for a, b in pairwise(bits)):
-            raise ValueError(f"bits must be strictly falling lengths >= 1, got {bits}")
+        bits = (bits,) if isinstance(bits, int) else tuple(bits)
         if activation not in ("tanh", None):
             raise ValueError(f"activation must be 'tanh' or None, got {activation!r}")
-        if merge not in get_args(MergeAt):
-            raise ValueError(f"merge must be 'linear' or 'tanh', got {merge!r}")
-        if merge == "tanh" and activation is None:
-            raise ValueError("merge='tanh' merges after a tanh; use activation='tanh'")
-        if longer not in get_args(Longer):
-            raise ValueError(f"longer must be one of {get_args(Longer)}, got {longer!r}")
-        if num_classes is not None and len(bits) == 1:
+        if num_classes is None and (readout is not None or spare_codewords != 0):
             raise ValueError(
-                f"codewords (num_classes={num_classes}) are found at a merge, but "
-                f"bits={bits} has none: put a longer length first or leave num_classes out"
+                "readout and spare_codewords are of no use without num_classes; got "
+                f"readout={readout}, spare_codewords={spare_codewords}, num_classes=None"
             )
-        if spare_codewords != 0 and num_classes is None:
-            raise ValueError(
-                f"spare_codewords={spare_codewords} is of no use without num_classes"
-            )
-        if readout is not None and (num_classes is None or readout < 0):
-            raise ValueError(
-                "readout must be >= 0, of a head with num_classes; got "
-                f"readout={readout}, num_classes={num_classes}"
-            )
-        if num_classes is None:
-            readout = 0.0
-        elif readout is None:
-            readout = READOUT
+        if scorer is None:
+            scorer = "correlation" if num_classes is None else "codewords"
+        chain = MergeChain(bits, scorer=scorer, max_group=max_group, memory=memory)
         self.all_bits = bits
         self.activation = activation
-        self.merge = merge
-        self.lift = lift
         self.num_classes = num_classes
+        self.constant_width = constant_width if lift is None else renamed_lift(lift)
+        self.longer = longer
         self.linear = nn.Linear(in_features, bits[0])
         self.norm = nn.BatchNorm1d(bits[0]) if batch_norm else None
-        self.readout = readout
-        self.classifier = None
-        if num_classes is not None and readout > 0:
-            self.classifier = nn.Linear(in_features, num_classes)
-        self.layers = nn.ModuleList(
-            NMLayer(
-                long,
-                short,
-                scorer,
-                max_group,
-                gradient,
-                memory,
+        self.classes: ClassReadOut | None = None
+        self.class_means: StageMeans | None = None
+        if num_classes is not None:
+            self.classes = ClassReadOut(
+                in_features,
                 num_classes,
-                spare_codewords,
+                bits[1:] or bits,
+                strength=STRENGTH if readout is None else readout,
+                spare_codewords=spare_codewords,
             )
-            for long, short in pairwise(bits)
-        )
-        self.longer = longer
-        self.snapshots = nn.ModuleDict(
-            {
-                _snapshot_name(length): empty_fold(self, stage)
-                for stage, length in enumerate(bits[:-1])
-                if longer == "snapshot"
-            }
-        )
-        self._longer_outputs: list[Tensor] = []
-        self._passes: list[tuple[Tensor, Tensor]] = []  # outputs, class scores
-        self.register_buffer("stage_count", torch.tensor(0))
-        self.register_buffer("reopen_count", torch.tensor(0))
-        # Mirrors of the two counts, so that no step waits for the device
-        self._stage = 0
-        self._reopened = 0
-
-    @property
-    def stage(self) -> int:
-        """Number of merges that hold."""
-        return self._stage
-
-    @property
-    def changes(self) -> int:
-        """Number of merges and reopenings made so far; it never falls."""
-        return self._stage + 2 * self._reopened
-
-    @property
-    def bits(self) -> int:
-        """Code length now."""
-        return self.all_bits[self._stage]
-
-    @property
-    def finished(self) -> bool:
-        """Whether the last merge is done."""
-        return self._stage == len(self.all_bits) - 1
+            self.class_means = StageMeans(num_classes, bits[:-1], memory)
+            if len(bits) == 1:
+                self.classes.spread_codewords(bits[0])
+        elif chain.layers and chain.current_layer.scorer.needs_codewords:
+            raise ValueError(
+                f"the scorer {chain.current_layer.scorer!r} merges bits towards codewords "
+                "of the classes: it needs num_classes"
+            )
+        self.merges = chain
+        self.snapshots = LongerCodes(bits, longer, self._empty_fold)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map trunk outputs (B, in_features) to real outputs (B, bits)."""
-        u = [self._neurons(x, self.training)]
-        for layer in self._merged():
-            u.append(layer(u[-1]))
-        scores = None if self.classifier is None else self.classifier(x)
-        if self.longer == "joint" and self.training:
-            self._longer_outputs = [
-                self._lifted(v, scores, stage) for stage, v in enumerate(u[:-1])
-            ]
-        h = self._lifted(u[-1], scores, self._stage)
-        if scores is not None and self.training and torch.is_grad_enabled():
-            if len(self._passes) == MOST_PASSES:
-                self._passes = self._passes[1:]
-            self._passes.append((h, scores))
-        return h
+        if not self.training:
+            return self._code(x, self.stage, training=False)
+        return carry(self.outputs(x), self.stage)
+
+    def outputs(self, x: Tensor) -> HeadOutputs:
+        """Map trunk outputs to all that a loss may ask about them, as `NMLoss` takes it.
+
+        Args:
+            x: (B, in_features).
+
+        Returns:
+            Those of this mode; outputs of longer codes in training mode alone.
+        """
+        u = self.merges.lengths(self._neurons(x, self.training))
+        scores = None if self.classes is None else self.classes.scores(x)
+        if self.longer != "joint" or not self.training:
+            u = u[-1:]
+        first = self.stage + 1 - len(u)
+        outputs = [self._activated(v, scores) for v in u]
+        if self.constant_width and self.training:
+            outputs = [self.merges.lift(h, first + i) for i, h in enumerate(outputs)]
+        return HeadOutputs(outputs[-1], scores, tuple(outputs[:-1]))
 
     def _neurons(self, x: Tensor, training: bool) -> Tensor:
-        u = self.linear(x)
-        if self.norm is not None:
-            u = self.norm(u) if training else _normalize_as_in_eval(self.norm, u)
-        return torch.tanh(u) if self.merge == "tanh" else u
+        u: Tensor = self.linear(x)
+        if self.norm is None:
+            return u
+        return self.norm(u) if training else _normalize_as_in_eval(self.norm, u)
 
-    def _merged(self) -> list[NMLayer]:
-        # No slice: that of a ModuleList is a new module, which takes its time
-        return [self.layers[i] for i in range(self._stage)]  # type: ignore[misc]
-
-    def readout_scale(self, stage: int) -> float:
-        """Strength a of what the classifier adds to the outputs of a stage.
-
-        Args:
-            stage: number of merges done; 0 before the first, which finds the codewords.
-        """
-        if self.classifier is None or stage == 0:
-            return 0.0
-        return self.readout * math.sqrt(self.classifier.out_features / self.all_bits[stage])
-
-    def _activated(self, u: Tensor, scores: Tensor | None, stage: int) -> Tensor:
-        a = self.readout_scale(stage)
-        if scores is not None and a > 0:
-            codewords = self.codewords_of(stage)
-            p = scores.softmax(1)
-            u = u + (a * (p @ codewords.to(p.dtype))).to(u.dtype)
-        if self.merge == "tanh":
-            return u / (1 + a)
+    def _activated(self, u: Tensor, scores: Tensor | None) -> Tensor:
+        if self.classes is not None:
+            u = self.classes.add(u, scores)
         return torch.tanh(u) if self.activation else u
 
-    def codewords_of(self, stage: int) -> Tensor:
-        """Codewords (C, bits of that stage) that a merge found.
+    def _code(self, x: Tensor, stage: int, training: bool) -> Tensor:
+        u = self.merges.lengths(self._neurons(x, training), stage)[-1]
+        scores = None if self.classes is None else self.classes.scores(x)
+        return self._activated(u, scores)
+
+    def unpack(self, embeddings: Tensor | HeadOutputs) -> HeadOutputs:
+        """Take outputs of this head apart.
 
         Args:
-            stage: number of merges done then, at least 1; of a head with `num_classes`.
+            embeddings: what this head returned, or `outputs` did. Rows may have been moved.
+
+        Raises:
+            ValueError: outputs that this head does not put out now.
         """
-        codewords = self.layers[stage - 1].codewords
-        assert isinstance(codewords, Tensor)
-        return codewords
+        outputs, stage = unpack(embeddings)
+        if stage not in (None, self.stage):
+            raise ValueError(
+                f"these outputs were made after {stage} merges, and the head has made "
+                f"{self.stage} by now: compute them anew after a merge"
+            )
+        has_constant_width(outputs.embeddings, self.bits, self._constant)
+        return outputs
+
+    def code_outputs(self, embeddings: Tensor, bits: int) -> Tensor:
+        """Turn outputs of a length into those of the code.
+
+        Args:
+            embeddings: (B, bits), or of constant width.
+            bits: a length reached so far.
+
+        Returns:
+            (B, bits), with gradient.
+
+        Raises:
+            ValueError: outputs of another width, or a length that is not reached.
+        """
+        if has_constant_width(embeddings, bits, self._constant):
+            embeddings = self.merges.unlift(embeddings, self.all_bits.index(bits))
+        return embeddings
+
+    def observe(
+        self, embeddings: Tensor | HeadOutputs, labels: Tensor | None = None
+    ) -> None:
+        """Feed one batch to the graph of the current stage; without effect at the end.
+
+        Args:
+            embeddings: this head's outputs; their signs count.
+            labels: class ids (B,) or multi-hot rows (B, C).
+
+        Raises:
+            ValueError: as `NMLayer.observe`, or no labels although the head has classes.
+        """
+        outputs = self.unpack(embeddings).embeddings
+        if self.finished:
+            return
+        if has_constant_width(outputs, self.bits, self._constant):
+            outputs = self.merges.unlift(outputs)
+        if self.class_means is not None:
+            if labels is None:
+                raise ValueError(
+                    f"codewords of {self.num_classes} classes need labels, got None; "
+                    "without labels leave num_classes out"
+                )
+            means = self.class_means.of(self.bits)
+            means.update(outputs, labels.to(outputs.device))
+        self.merges.observe(outputs, labels)
+
+    @property
+    def _constant(self) -> int | None:
+        return self.all_bits[0] if self.constant_width else None
+
+    @torch.no_grad()
+    def merge_next(self) -> None:
+        """Freeze the graph of this stage, merge, and go to the next stage.
+
+        All or nothing: where it raises, the head is as it was.
+
+        Raises:
+            RuntimeError: all merges are done, or nothing usable was observed since the last
+                one.
+        """
+        layer, stage, classes = self.current_layer, self.stage, self.classes
+        short = self.all_bits[stage + 1]
+        codewords, agreement = None, None
+        means = None if self.class_means is None else self.class_means.of(self.bits)
+        if classes and means and layer.scorer.needs_codewords:
+            codewords = classes.codebook_for(means.mean, short)
+            agreement = means.agreement(codewords.to(layer.weights))
+        plan = layer.plan(agreement)
+        if classes and means and codewords is None:
+            merged = means.mean @ plan.matrix(short).T
+            codewords = classes.codebook_for(merged, short)
+        self.snapshots.remember(self.bits, lambda fold: self._fold_into(fold, stage))
+        if classes and codewords is not None:
+            classes.set_codewords(codewords)
+        self.merges.commit(plan)
 
     def codewords(self, bits: int | None = None) -> Tensor:
-        """Codewords (C, bits) that the merge to a length found.
+        """Codewords (C, bits) of the classes.
 
         Args:
             bits: one of the lengths reached so far; None for the present one.
@@ -263,242 +278,11 @@ class ProgressiveHead(Configured):
             ValueError: a length that is not reached, the longest one, which comes before
                 any merge, or a head without `num_classes`.
         """
-        stage = self._stage_reached(bits)
-        if self.num_classes is None or stage == 0:
-            raise ValueError(
-                "codewords are found at a merge, by a head with num_classes; got stage "
-                f"{stage} of a head with num_classes={self.num_classes}"
-            )
-        return self.codewords_of(stage)
-
-    def _lifted(self, u: Tensor, scores: Tensor | None, stage: int) -> Tensor:
-        h = self._activated(u, scores, stage)
-        if self.lift and self.training:
-            for layer in reversed(self._merged()[:stage]):
-                h = layer.lift(h)
-        return h
-
-    def take_longer_outputs(self) -> list[Tensor]:
-        """Hand over the outputs of all longer codes of the last training forward pass.
-
-        Returns:
-            From the longest on, each (B, its length), or lifted like the output itself.
-            Nothing before the first merge, without longer="joint", or if they were taken.
-        """
-        taken, self._longer_outputs = self._longer_outputs, []
-        return taken
-
-    def observe(self, embeddings: Tensor, labels: Tensor | None = None) -> None:
-        """Feed one batch to the graph of the current stage; without effect at the end.
-
-        Args:
-            embeddings: this head's outputs (B, bits), lifted or not; their signs count.
-            labels: class ids (B,) or multi-hot rows (B, C).
-
-        Raises:
-            ValueError: as `NMLayer.observe`.
-        """
-        stage = self._stage
-        wide = self._is_lifted(embeddings, stage)
-        if self.finished:
-            return
-        if wide:
-            embeddings = self._unlifted(embeddings, stage)
-        self.layers[stage].observe(embeddings, labels)  # type: ignore[operator]
-
-    def _is_lifted(self, embeddings: Tensor, stage: int) -> bool:
-        """Tell whether outputs are lifted; refuse what this head cannot have put out."""
-        bits = self.all_bits[stage]
-        if embeddings.ndim == 2 and self.lift and embeddings.shape[1] == self.all_bits[0]:
-            return True
-        if embeddings.ndim != 2 or embeddings.shape[1] != bits:
-            raise ValueError(
-                f"embeddings must have shape (B, {bits}), got "
-                f"{tuple(embeddings.shape)}: pass this head's own outputs"
-            )
-        return False
-
-    def _unlifted(self, embeddings: Tensor, stage: int) -> Tensor:
-        for layer in self._merged()[:stage]:
-            embeddings = layer.unlift(embeddings)
-        return embeddings
-
-    def codeword_nll(
-        self, embeddings: Tensor, labels: Tensor | None, bits: int | None = None
-    ) -> Tensor | None:
-        r"""Measure how far outputs are from the codewords of their classes.
-
-        Formula:  `codewords.codeword_nll` with t = `NMLayer.codeword_targets` of the merge
-                  to that length.
-
-        Args:
-            embeddings: this head's outputs (B, bits), lifted or not.
-            labels: class ids (B,) or multi-hot rows (B, C).
-            bits: which of the lengths reached so far the outputs have; None for the
-                present one.
-
-        Returns:
-            0-d, in nats a bit, 0 for an empty batch; None if there are no codewords:
-            without `num_classes`, or before the first merge.
-
-        Raises:
-            ValueError: labels are missing or do not fit, outputs of another width, or a
-                length that is not reached.
-        """
-        stage = self._stage_reached(bits)
-        if self.num_classes is None or stage == 0:
-            return None
-        if labels is None:
-            raise ValueError(f"codewords of {self.num_classes} classes need labels")
-        check_labels(labels, embeddings.shape[0])
-        embeddings = self._at_stage(embeddings, stage)
-        targets = self._merged()[stage - 1].codeword_targets(labels)
-        assert targets is not None
-        return codeword_nll(embeddings, targets, tanh=self.activation == "tanh")
-
-    def label_residual(
-        self, embeddings: Tensor, labels: Tensor | None, bits: int | None = None
-    ) -> Tensor | None:
-        r"""Measure how well labels can be read from the bits by a linear map.
-
-        Formula:  `codewords.label_residual` of b = sign h, with ridge 0.3 and
-                  dL/dh := dL/db; for linear outputs of b = sign tanh u.
-
-        Args:
-            embeddings: this head's outputs (B, bits), lifted or not.
-            labels: class ids (B,) or multi-hot rows (B, C).
-            bits: as for `codeword_nll`.
-
-        Returns:
-            0-d, in squared labels an item, 0 for an empty batch; None without
-            `num_classes`.
-
-        Raises:
-            ValueError: as for `codeword_nll`.
-        """
-        stage = self._stage_reached(bits)
-        if self.num_classes is None:
-            return None
-        if labels is None:
-            raise ValueError(f"reading {self.num_classes} labels from codes needs labels")
-        check_labels(labels, embeddings.shape[0])
-        outputs = self._at_stage(embeddings, stage)
-        if self.activation is None:
-            outputs = outputs.tanh()  # so that a sure bit is left in peace
-        return label_residual(sign_ste(outputs), labels, self.num_classes, LABEL_RIDGE)
-
-    def _stage_reached(self, bits: int | None) -> int:
-        reached = self.all_bits[: self._stage + 1]
         bits = self.bits if bits is None else bits
-        if bits not in reached:
-            raise ValueError(
-                f"bits must be a length reached so far, {', '.join(map(str, reached))}; "
-                f"got {bits}"
-            )
-        return reached.index(bits)
-
-    def _at_stage(self, embeddings: Tensor, stage: int) -> Tensor:
-        """Check outputs of a stage, and undo their lift."""
-        if self._is_lifted(embeddings, stage):
-            return self._unlifted(embeddings, stage)
-        return embeddings
-
-    def class_nll(self, embeddings: Tensor, labels: Tensor | None) -> Tensor | None:
-        r"""Measure how well the classifier told the classes of the last forward passes.
-
-        Formula:  `codewords.class_nll` of the scores V x + v of the pass that returned
-                  `embeddings`; if they were sliced or put together since, of the latest
-                  passes that have as many items together. They are forgotten then.
-
-        Args:
-            embeddings: outputs of this head in training mode (as two of them together, in
-                PML's TwoStreamMetricLoss).
-            labels: class ids (B,) or multi-hot rows (B, C).
-
-        Returns:
-            0-d, in nats an item, 0 for an empty batch; None without a classifier.
-
-        Raises:
-            ValueError: labels are missing or do not fit, or no such pass.
-        """
-        if self.classifier is None:
-            return None
-        if labels is None:
-            raise ValueError(f"a classifier of {self.num_classes} classes needs labels")
-        check_labels(labels, embeddings.shape[0])
-        passes, self._passes = self._passes, []
-        for output, scores in passes:
-            if output is embeddings:
-                return class_nll(scores, labels)
-        for first in reversed(range(len(passes))):
-            latest = [scores for _, scores in passes[first:]]
-            if sum(len(scores) for scores in latest) == len(embeddings):
-                return class_nll(torch.cat(latest), labels)
-        raise ValueError(
-            f"the loss got {len(embeddings)} embeddings, but the head's last forward "
-            f"passes in training mode had {[len(output) for output, _ in passes]} items: "
-            "pass the head's own outputs, once, or use class_weight=0"
-        )
-
-    def forget_passes(self) -> None:
-        """Let go of the forward passes that `class_nll` could be asked about."""
-        self._passes = []
-
-    @property
-    def current_layer(self) -> NMLayer:
-        """The layer that observes now, and merges next.
-
-        Raises:
-            RuntimeError: all stages are done.
-        """
-        if self.finished:
-            raise RuntimeError(
-                f"all {len(self.layers)} merges of {self.all_bits} are done already"
-            )
-        layer = self.layers[self._stage]
-        assert isinstance(layer, NMLayer)
-        return layer
-
-    def merge_next(self) -> None:
-        """Freeze the graph of this stage, merge, and go to the next stage.
-
-        Raises:
-            RuntimeError: all stages are done, or nothing usable was observed since the last
-                merge.
-        """
-        self.current_layer.freeze()
-        if self.longer == "snapshot":
-            fold_into(self._snapshot(self._stage), self, self._stage)
-        self._set_counts(self._stage + 1, self._reopened)
-
-    def reopen(self) -> None:
-        """Undo the last merge: its neurons are separate again, and a new graph is learned.
-
-        What the neurons learned while they were merged stays. Stages may so have several
-        active and frozen phases.
-
-        Raises:
-            RuntimeError: nothing is merged.
-        """
-        if self._stage == 0:
-            raise RuntimeError("nothing is merged yet, so there is nothing to reopen")
-        if not self.finished:
-            self.current_layer.forget()  # it watched neurons that are no more
-        self._set_counts(self._stage - 1, self._reopened + 1)
-        self.current_layer.activate()
-
-    def _set_counts(self, stage: int, reopened: int) -> None:
-        self._stage, self._reopened = stage, reopened
-        self.stage_count.fill_(stage)
-        self.reopen_count.fill_(reopened)
-
-    def merge_matrix(self, stage: int | None = None) -> Tensor:
-        """The first merges as one matrix (bits then, bits[0]); None for all so far."""
-        weight = self.linear.weight
-        matrix = torch.eye(self.all_bits[0], dtype=weight.dtype, device=weight.device)
-        for layer in self._merged()[:stage]:
-            matrix = layer.merge_matrix() @ matrix
-        return matrix
+        check_reached(bits, self.all_bits[: self.stage + 1])
+        if self.classes is None:
+            raise ValueError("a head without num_classes has no codewords")
+        return self.classes.codewords(bits)
 
     @torch.no_grad()
     def codes(self, x: Tensor, bits: int | None = None) -> Tensor:
@@ -512,22 +296,15 @@ class ProgressiveHead(Configured):
         Raises:
             ValueError: the outputs hold NaN, or there is no code of that length.
         """
-        stage = self._stage_of(bits)
-        if stage < self._stage and self.longer == "snapshot":
-            return binarize(self._snapshot(stage)(x))
-        u = self._neurons(x, training=False)
-        for layer in self._merged()[:stage]:
-            u = layer(u)
-        scores = None if self.classifier is None else self.classifier(x)
-        return binarize(self._activated(u, scores, stage))
+        stage = self.snapshots.stage_of(bits, self.stage)
+        snapshot = self.snapshots.snapshot(stage, self.stage)
+        return binarize(self._code(x, stage, False) if snapshot is None else snapshot(x))
 
     def fold(self, bits: int | None = None) -> nn.Module:
         r"""Compose the merges so far into plain modules for serving.
 
-        Formula:  merge="linear":  Linear(M W, M b), then Tanh if the head has it;
-                  merge="tanh":    Linear(W, b), Tanh, Linear(M) without bias.
-                  With a classifier, after a merge, a `Readout` takes the place of the
-                  Linear before Tanh, or of all three.
+        Formula:  Linear(M W, M b), then Tanh if the head has it. With a classifier, where
+                  there are codewords, a `Readout` takes the place of the Linear.
 
         Args:
             bits: as for `codes`.
@@ -539,30 +316,18 @@ class ProgressiveHead(Configured):
         Raises:
             ValueError: there is no code of that length.
         """
-        stage = self._stage_of(bits)
-        if stage < self._stage and self.longer == "snapshot":
-            return self._snapshot(stage).as_plain_modules()
-        folded = empty_fold(self, stage)
-        fold_into(folded, self, stage)
+        stage = self.snapshots.stage_of(bits, self.stage)
+        folded = self.snapshots.snapshot(stage, self.stage)
+        if folded is None:
+            folded = self._fold_into(self._empty_fold(self.all_bits[stage]), stage)
         return folded.as_plain_modules()
 
-    def _snapshot(self, stage: int) -> Folded:
-        folded = self.snapshots[_snapshot_name(self.all_bits[stage])]
-        assert isinstance(folded, Folded)
-        return folded
+    def _empty_fold(self, bits: int) -> Folded:
+        return empty_fold(self.linear, self.classes, bits, tanh=bool(self.activation))
 
-    def _stage_of(self, bits: int | None) -> int:
-        if bits is None:
-            return self._stage
-        kept = self.all_bits[: self._stage + 1]
-        kept = kept[-1:] if self.longer == "drop" else kept
-        if bits not in kept:
-            raise ValueError(
-                f"this head has codes of {', '.join(map(str, kept))} bits, not of {bits}: "
-                f"of bits={self.all_bits}, {self._stage} merges are done, and it was made "
-                f"with longer={self.longer!r}"
-            )
-        return self.all_bits.index(bits)
+    def _fold_into(self, folded: Folded, stage: int) -> Folded:
+        merge = self.merges.merge_matrix(stage)
+        return fold_into(folded, self.linear, self.norm, merge, self.classes)
 
     @property
     def configuration(self) -> dict[str, Any]:
@@ -571,33 +336,25 @@ class ProgressiveHead(Configured):
             "in_features": self.linear.in_features,
             "bits": self.all_bits,
             "activation": self.activation,
-            "merge": self.merge,
             "batch_norm": self.norm is not None,
-            "lift": self.lift,
             "longer": self.longer,
             "num_classes": self.num_classes,
-            "readout": self.readout,
+            "readout": 0.0 if self.classes is None else self.classes.strength,
+            "spare_codewords": 0 if self.classes is None else self.classes.spare_codewords,
         }
 
-    def _load_from_state_dict(self, *args: Any) -> None:
-        super()._load_from_state_dict(*args)
-        self._stage = int(self.stage_count)
-        self._reopened = int(self.reopen_count)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """For copies: without outputs, which hang on a graph that cannot be copied."""
-        return {**self.__dict__, "_longer_outputs": [], "_passes": []}
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any
+    ) -> None:
+        translate(state_dict, prefix)
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def extra_repr(self) -> str:
         """Show lengths and stage in print(model)."""
         return (
-            f"bits={self.all_bits}, stage={self._stage}, activation={self.activation!r}, "
-            f"merge={self.merge!r}, lift={self.lift}, longer={self.longer!r}"
+            f"bits={self.all_bits}, stage={self.stage}, activation={self.activation!r}, "
+            f"constant_width={self.constant_width}, longer={self.longer!r}"
         )
-
-
-def _snapshot_name(bits: int) -> str:
-    return f"bits_{bits}"  # names that begin with a digit break PML's record keeper
 
 
 def _normalize_as_in_eval(norm: nn.BatchNorm1d, u: Tensor) -> Tensor:

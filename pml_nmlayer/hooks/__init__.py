@@ -8,5 +8,4 @@ from .checkpoints import save_checkpoint as save_checkpoint
 from .progressive_merging import ProgressiveMerging as ProgressiveMerging
 from .schedules import FixedTimes as FixedTimes
 from .schedules import WhenPlateau as WhenPlateau
-from .schedules import WhenSettled as WhenSettled
 from .stage_lr import StageLR as StageLR

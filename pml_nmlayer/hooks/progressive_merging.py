@@ -5,39 +5,35 @@ from itertools import accumulate
 from typing import Any
 
 from ..layers import ProgressiveHead
-from .schedules import FixedTimes, Schedule, cycle_times
+from .schedules import FixedTimes, Schedule
 
 
 class ProgressiveMerging:
     r"""Call `head.merge_next()` at the end of each stage.
 
-    Formula:  after epoch (or iteration) t, changes due = number of stage ends <= t; at most
-              one change is made at a time, so that every stage observes before it merges.
+    Formula:  after epoch (or iteration) t, merges due = number of stage ends <= t; at most
+              one is made at a time, so that every stage observes before it merges.
 
-    The number of changes made is read from the head, whose state is in its state_dict. With
-    fixed times a resumed run therefore goes on where it was, without any state in the hook;
-    with `WhenPlateau` and `WhenSettled` restore `state_dict` too (see `checkpointed`).
+    The number of merges made is read from the head, whose state is in its state_dict. With
+    fixed times a resumed run therefore goes on where it was, without any state in the hook.
+    With `WhenPlateau` restore `state_dict` too (see `checkpointed`).
 
     Args:
         head: a `ProgressiveHead`.
         epochs_per_stage: length of each stage in epochs: a number for all, or one a merge.
         iterations_per_stage: the same in iterations (optimizer steps).
         schedule: the last epoch of each stage, counted from the start of training:
-            strictly rising, one a merge; or a schedule object such as `WhenPlateau` or
-            `WhenSettled`. Exactly one of the three must be given.
-        cycles: active phases a stage, for stages of fixed lengths: a stage of n cycles is
-            cut into 2 n - 1 nearly equal parts; after each active part the head merges,
-            after each frozen one it reopens and learns a new graph.
-        on_change: called with the head after each merge (or reopening); `StageLR.restart`,
-            say.
+            strictly rising, one a merge; or a schedule object such as `WhenPlateau`.
+            Exactly one of the three must be given.
+        on_change: called with the head after each merge; `StageLR.restart`, say.
 
     Returns:  an object with `end_of_epoch_hook(trainer)` and
               `end_of_iteration_hook(trainer)` for PML's trainers, and `step(epoch)` for
               plain loops. Hooks return None, so they never stop a training.
     Raises:   ValueError: not exactly one schedule, lengths < 1, another number of stages
-              than the head has merges, a falling schedule, or stages too short for cycles.
+              than the head has merges, or a falling schedule.
     Source:   Fu et al., IJCAI 2019 (stages trained one after another).
-              Differs: schedules that adapt, and cycles, are ours.
+              Differs: schedules that adapt are ours.
 
     Example:
         >>> import torch
@@ -55,10 +51,10 @@ class ProgressiveMerging:
     def __init__(
         self,
         head: ProgressiveHead,
+        *,
         epochs_per_stage: int | Sequence[int] | None = None,
         iterations_per_stage: int | Sequence[int] | None = None,
         schedule: "Sequence[int] | Schedule | None" = None,
-        cycles: int = 1,
         on_change: Callable[[ProgressiveHead], Any] | None = None,
     ) -> None:
         given = [epochs_per_stage, iterations_per_stage, schedule]
@@ -66,17 +62,10 @@ class ProgressiveMerging:
             raise ValueError(
                 "give exactly one of epochs_per_stage, iterations_per_stage and schedule"
             )
-        if cycles < 1:
-            raise ValueError(f"cycles must be at least 1, got {cycles}")
         self.head = head
-        self.cycles = cycles
         self.on_change = on_change
         self.in_iterations = iterations_per_stage is not None
         if schedule is not None and not isinstance(schedule, Sequence):
-            if cycles > 1:
-                raise ValueError(
-                    f"cycles={cycles} needs stages of fixed lengths, got {schedule!r}"
-                )
             self.schedule: Schedule = schedule
             return
         if schedule is None:
@@ -94,7 +83,7 @@ class ProgressiveMerging:
             )
         if any(b <= a for a, b in zip([0, *ends], ends, strict=False)):
             raise ValueError(f"stages must end one after another, from 1 on; got {ends}")
-        self.schedule = FixedTimes(cycle_times(ends, cycles))
+        self.schedule = FixedTimes(ends)
 
     @property
     def needs_metric(self) -> bool:
@@ -102,7 +91,7 @@ class ProgressiveMerging:
         return self.schedule.needs_metric
 
     def step(self, epoch: int, metric: float | None = None) -> bool:
-        """Merge (or, with cycles, reopen) if it is due after `epoch`, counted from 1.
+        """Merge if it is due after `epoch`, counted from 1.
 
         In a torch process group every process has to make the call.
 
@@ -111,7 +100,7 @@ class ProgressiveMerging:
             metric: value of the validation metric after this epoch, for `WhenPlateau`.
 
         Returns:
-            Whether a change was made.
+            Whether it merged.
 
         Raises:
             ValueError: no metric although the schedule needs one, or one that it ignores.
@@ -119,16 +108,11 @@ class ProgressiveMerging:
         if self.needs_metric != (metric is not None):
             what = "needs step(epoch, metric=...)" if metric is None else "takes no metric"
             raise ValueError(f"a schedule of {type(self.schedule).__name__} {what}")
-        changes_a_stage = 2 * self.cycles - 1
-        reopens = self.head.changes % changes_a_stage % 2 == 1
-        if self.head.finished and not reopens:
+        if self.head.finished:
             return False
         if not self.schedule.is_due(self.head, epoch, metric):
             return False
-        if reopens:
-            self.head.reopen()
-        else:
-            self.head.merge_next()
+        self.head.merge_next()
         if self.on_change is not None:
             self.on_change(self.head)
         return True
@@ -147,7 +131,6 @@ class ProgressiveMerging:
         """What the head does not hold: the state of the schedule, in plain values."""
         return {
             "schedule": type(self.schedule).__name__,
-            "cycles": self.cycles,
             "state": self.schedule.state_dict(),
         }
 
@@ -157,13 +140,12 @@ class ProgressiveMerging:
         Raises:
             ValueError: it belongs to another schedule.
         """
-        own = self.state_dict()
-        for name in ("schedule", "cycles"):
-            if state[name] != own[name]:
-                raise ValueError(
-                    f"this state was saved with {name} {state[name]!r}, here it is "
-                    f"{own[name]!r}; make ProgressiveMerging with the saved options"
-                )
+        own = type(self.schedule).__name__
+        if state["schedule"] != own:
+            raise ValueError(
+                f"this state was saved with schedule {state['schedule']!r}, here it is "
+                f"{own!r}; make ProgressiveMerging with the saved options"
+            )
         self.schedule.load_state_dict(state["state"])
 
 

@@ -1,7 +1,7 @@
-"""When a head is due for its next change: at fixed times, on a plateau, or once settled.
+"""When a head is due for its next merge: at fixed times, or on a plateau.
 
-A schedule is asked after every epoch (or iteration) whether the next change, a merge or a
-reopening, is due. What it remembers is in its state_dict.
+A schedule is asked after every epoch (or iteration) whether the next merge is due.
+What it remembers is in its state_dict.
 """
 
 import math
@@ -20,7 +20,7 @@ class Schedule(Protocol):
     needs_metric: bool
 
     def is_due(self, head: ProgressiveHead, time: int, metric: float | None) -> bool:
-        """Whether the next change is due after `time` epochs (or iterations)."""
+        """Whether the next merge is due after `time` epochs (or iterations)."""
 
     def measure(self, trainer: Any) -> float | None:
         """Find the metric in a PML trainer; None if none is needed."""
@@ -33,10 +33,10 @@ class Schedule(Protocol):
 
 
 class FixedTimes:
-    """A change after each of the given times.
+    """A merge after each of the given times.
 
     Args:
-        times: strictly rising, one a change.
+        times: strictly rising, one a merge.
     """
 
     needs_metric = False
@@ -45,53 +45,23 @@ class FixedTimes:
         self.times = list(times)
 
     def is_due(self, head: ProgressiveHead, time: int, metric: float | None) -> bool:
-        """Whether more times are over than changes were made."""
-        return sum(each <= time for each in self.times) > head.changes
+        """Whether more times are over than merges were made."""
+        return sum(each <= time for each in self.times) > head.stage
 
     def measure(self, trainer: Any) -> None:
         """No metric is needed."""
 
     def state_dict(self) -> dict[str, Any]:
-        """The times: the number of changes made is in the head."""
+        """The times: the number of merges made is in the head."""
         return {"times": self.times}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Refuse other times, as they may lie before the present one."""
         if state["times"] != self.times:
             raise ValueError(
-                f"this state belongs to changes after {state['times']}, this schedule has "
+                f"this state belongs to merges after {state['times']}, this schedule has "
                 f"{self.times}; make it with the saved times, or start anew"
             )
-
-
-def cycle_times(ends: Sequence[int], cycles: int) -> list[int]:
-    """Spread the changes of stages with several active phases.
-
-    A stage of n cycles is cut into 2 n - 1 parts of nearly equal length, by turns active
-    and frozen: it merges after each active part, and reopens after each frozen one.
-
-    Args:
-        ends: last epoch (or iteration) of each stage.
-        cycles: active phases a stage.
-
-    Raises:
-        ValueError: a stage with fewer epochs than parts.
-
-    Example:
-        >>> cycle_times([6, 9], cycles=2)
-        [2, 4, 6, 7, 8, 9]
-    """
-    parts = 2 * cycles - 1
-    times = []
-    for start, end in zip([0, *ends], ends, strict=False):
-        if end - start < parts:
-            raise ValueError(
-                f"{cycles} cycles need stages of at least {parts}, but one of {ends} goes "
-                f"from {start} to {end}"
-            )
-        times += [start + round((end - start) * part / parts) for part in range(1, parts)]
-        times.append(end)
-    return times
 
 
 class WhenPlateau:
@@ -127,6 +97,7 @@ class WhenPlateau:
 
     def __init__(
         self,
+        *,
         patience: int = 3,
         metric: Callable[[Any], float] | None = None,
         min_delta: float = 0.0,
@@ -155,7 +126,7 @@ class WhenPlateau:
 
     def is_due(self, head: ProgressiveHead, time: int, metric: float | None) -> bool:
         """Whether the plateau is reached; on several processes process 0 decides."""
-        given = torch.tensor(metric, dtype=torch.float64, device=head.stage_count.device)
+        given = torch.tensor(metric, dtype=torch.float64, device=head.linear.weight.device)
         value = self.sign * float(as_on_first(given))
         if self.stage.tick(head, time):
             self.best, self.age = -math.inf, 0
@@ -175,102 +146,20 @@ class WhenPlateau:
         self.stage.load_state_dict(state)
 
 
-class WhenSettled:
-    r"""Merge when the graph has settled: its strongest edges stay the same.
-
-    Formula:  E_t are the K - K' strongest edges after epoch t (those that a merge would use
-              if all were admissible). Merge after the epoch in which |E_t ∩ E_(t-1)| is at
-              least `overlap` (K - K') for the `window`-th time in a row.
-
-    Once `count_first` batches were seen, an epoch of fewer than `count_every_n_steps` may
-    add nothing to the graph, which then looks settled: set these attributes of the scorer
-    for it.
-
-    Args:
-        window: epochs in a row.
-        overlap: share of the strongest edges that has to stay, in (0, 1].
-        min_epochs: a stage lasts at least so long.
-        max_epochs: and at most so long; None for no bound.
-
-    Returns:  a schedule for `ProgressiveMerging(head, schedule=...)`.
-    Raises:   ValueError: window or min_epochs < 1, overlap out of range, max_epochs <
-              min_epochs.
-    Source:   this package.  Differs: Fu et al. freeze after a fixed time.
-    """
-
-    needs_metric = False
-
-    def __init__(
-        self,
-        window: int = 3,
-        overlap: float = 0.9,
-        min_epochs: int = 1,
-        max_epochs: int | None = None,
-    ) -> None:
-        _check_lengths(min_epochs, max_epochs, window=window)
-        if not 0 < overlap <= 1:
-            raise ValueError(f"overlap must lie in (0, 1], got {overlap}")
-        self.window = window
-        self.overlap = overlap
-        self.stage = _StageClock(min_epochs, max_epochs)
-        self.edges: list[int] = []
-        self.calm = 0
-
-    def measure(self, trainer: Any) -> None:
-        """No metric is needed."""
-
-    def is_due(self, head: ProgressiveHead, time: int, metric: float | None) -> bool:
-        """Whether the graph has settled."""
-        if self.stage.tick(head, time):
-            self.edges, self.calm = [], 0
-        edges = strongest_edges(head)
-        kept = len(set(edges) & set(self.edges))
-        self.calm = self.calm + 1 if edges and kept >= self.overlap * len(edges) else 0
-        self.edges = edges
-        return self.stage.may_end(self.calm >= self.window)
-
-    def state_dict(self) -> dict[str, Any]:
-        """The last edges, for how long they stayed, and how long the stage has lasted."""
-        return {"edges": self.edges, "calm": self.calm, **self.stage.state_dict()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a state."""
-        self.edges, self.calm = list(state["edges"]), state["calm"]
-        self.stage.load_state_dict(state)
-
-
-def strongest_edges(head: ProgressiveHead) -> list[int]:
-    """List the K - K' strongest edges of the present graph, edge (i, j) as i K + j.
-
-    Args:
-        head: not finished; an empty graph has no edges.
-    """
-    layer = head.current_layer
-    if not bool(layer.graph.items > 0):
-        return []
-    edges, _ = layer.scorer.edges(layer.graph, layer.target_bits)
-    bits = layer.in_bits
-    strengths = edges.double().triu(1)
-    strengths[torch.ones_like(edges, dtype=torch.bool).tril()] = -torch.inf
-    order = strengths.flatten().argsort(descending=True, stable=True)
-    chosen = order[: bits - layer.target_bits]
-    return sorted(chosen[strengths.flatten()[chosen] > -torch.inf].tolist())
-
-
 class _StageClock:
     """How long the present stage has lasted, and whether it may or must end."""
 
     def __init__(self, shortest: int, longest: int | None) -> None:
         self.shortest, self.longest = shortest, longest
-        self.changes = 0
+        self.merges = 0
         self.start = 0
         self.lasted = 0
 
     def tick(self, head: ProgressiveHead, time: int) -> bool:
         """Note the time; whether it is the first time in a new stage."""
-        new = head.changes != self.changes
+        new = head.stage != self.merges
         if new:
-            self.changes, self.start = head.changes, self.start + self.lasted
+            self.merges, self.start = head.stage, self.start + self.lasted
         self.lasted = time - self.start
         return new
 
@@ -282,11 +171,12 @@ class _StageClock:
 
     def state_dict(self) -> dict[str, Any]:
         """All of it."""
-        return {"changes": self.changes, "start": self.start, "lasted": self.lasted}
+        return {"merges": self.merges, "start": self.start, "lasted": self.lasted}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a state."""
-        self.changes, self.start = state["changes"], state["start"]
+        self.merges = state["merges"] if "merges" in state else state["changes"]  # 0.1
+        self.start = state["start"]
         self.lasted = state["lasted"]
 
 

@@ -146,6 +146,31 @@ def check_label_pair(labels: Tensor, ref_labels: Tensor, read: bool | None = Tru
         check_labels(ref_labels, len(ref_labels), "ref_labels", read)
 
 
+def check_class_ids(labels: Tensor, num_classes: int, read: bool | None = None) -> None:
+    """Refuse what are no class ids from 0 to C - 1.
+
+    Args:
+        labels: class ids (B,).
+        num_classes: C.
+        read: whether values are looked at; None on the CPU only, see `check_labels`.
+
+    Raises:
+        ValueError: ids of a real dtype; and, where values are read, ids outside of [0, C).
+            The message lists them and names `LabelMap`.
+    """
+    if labels.is_floating_point():
+        raise ValueError(f"class ids must be integers, got {labels.dtype}")
+    if not is_readable(labels, read) or len(labels) == 0:
+        return
+    least, largest = (int(bound) for bound in labels.aminmax())
+    if least < 0 or largest >= num_classes:
+        raise ValueError(
+            f"class ids must lie in [0, num_classes={num_classes}), got {least} to "
+            f"{largest}, namely {_listed(labels)}; map yours with "
+            "pml_nmlayer.labels.LabelMap(all_ids)"
+        )
+
+
 def class_rows(labels: Tensor, num_classes: int, read: bool | None = None) -> Tensor:
     r"""Write the classes of each item as a row of 0 and 1.
 
@@ -176,14 +201,6 @@ def class_rows(labels: Tensor, num_classes: int, read: bool | None = None) -> Te
         if is_readable(labels, read):
             _check_rows(labels, "labels")
         return labels.float()
-    if labels.is_floating_point():
-        raise ValueError(f"class ids must be integers, got {labels.dtype}")
-    inside = (labels >= 0) & (labels < num_classes)
-    if is_readable(labels, read) and not bool(inside.all()):
-        raise ValueError(
-            f"class ids must lie in [0, num_classes={num_classes}), got "
-            f"{int(labels.min())} to {int(labels.max())}, namely {_listed(labels)}; map "
-            "yours with pml_nmlayer.labels.LabelMap(all_ids)"
-        )
+    check_class_ids(labels, num_classes, read)
     rows = torch.zeros(len(labels), num_classes, device=labels.device)
     return rows.scatter_(1, labels.long()[:, None], 1)

@@ -6,6 +6,7 @@ from pytorch_metric_learning.utils import common_functions as c_f
 from torch import Tensor
 
 from ..classes.codebooks import make_codebook
+from ..heads.protocol import HashHead
 from .base_class_hashing_loss import BaseClassHashingLoss
 
 
@@ -44,13 +45,28 @@ class BaseCentreLoss(BaseClassHashingLoss):
         **kwargs: Any,
     ) -> None:
         super().__init__(num_classes=num_classes, embedding_size=embedding_size, **kwargs)
-        centres = make_codebook(num_classes, embedding_size, codebook, seed)
+        centres = make_codebook(num_classes, embedding_size, kind=codebook, seed=seed)
         self.register_buffer("codebook", centres)
-        self.takes_shorter = head is not None
+        self.takes_shorter = False
         if head is not None:
-            _check_head(head, num_classes, embedding_size)
-            # Only the method is kept, as in NMLoss: the head belongs to the model.
-            self._codewords = head.codewords
+            self.follow(head)
+
+    def follow(self, head: HashHead) -> None:
+        """Take the codewords of a head as centres of the codes that it has merged.
+
+        `NMLoss` calls it for a head with classes, unless that has constant width.
+
+        Args:
+            head: a `ProgressiveHead` with the same `num_classes`, that begins with
+                embedding_size bits. It is not registered as a submodule.
+
+        Raises:
+            ValueError: a head of other classes or lengths, or of constant width.
+        """
+        _check_head(head, self.num_classes, self.embedding_size)
+        self.takes_shorter = True
+        # Only the method is kept, as in NMLoss: the head belongs to the model.
+        self._codewords = head.codewords
 
     def centres(self, like: Tensor) -> Tensor:
         """Return the centres (C, width) for embeddings (B, width), in their dtype.
@@ -71,7 +87,7 @@ class BaseCentreLoss(BaseClassHashingLoss):
         return moved
 
 
-def _check_head(head: Any, num_classes: int, embedding_size: int) -> None:
+def _check_head(head: HashHead, num_classes: int, embedding_size: int) -> None:
     classes, lengths = getattr(head, "num_classes", None), getattr(head, "all_bits", ())
     if classes != num_classes or tuple(lengths[:1]) != (embedding_size,):
         raise ValueError(
@@ -80,8 +96,8 @@ def _check_head(head: Any, num_classes: int, embedding_size: int) -> None:
             f"{embedding_size}, ...), num_classes={num_classes}); got "
             f"num_classes={classes} and bits={tuple(lengths)}"
         )
-    if head.lift:
+    if head.constant_width:
         raise ValueError(
-            "a head with lift=True puts out embeddings of constant width, for which the "
-            "centres stay what they are: leave head out here, or lift there"
+            "a head of constant_width=True puts out embeddings for which the centres stay "
+            "what they are: leave head out here, or constant_width there"
         )

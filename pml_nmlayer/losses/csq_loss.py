@@ -74,7 +74,7 @@ class CSQLoss(BaseCentreLoss):
         self.sum_bits = preset == "paper"
         self.quantization_weight = quantization_weight
         # Another seed than the centres': a tie must not always fall to the same class.
-        self.register_buffer("tie_bits", tie_bits_of(embedding_size, seed + 1))
+        self.register_buffer("tie_bits", tie_bits_of(embedding_size, seed=seed + 1))
         self.add_to_recordable_attributes(
             list_of_names=["quantization_weight"],
             is_stat=False,

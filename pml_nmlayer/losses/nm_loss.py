@@ -1,33 +1,34 @@
 """Let a hash head see every batch that a loss sees."""
 
-from typing import Any
+import warnings
 
 import torch
 from pytorch_metric_learning.losses import BaseMetricLossFunction, CrossBatchMemory
 from torch import Tensor, nn
 
-# docs/does-it-work.md
-CLASS_WEIGHT = 1.0
-LABEL_WEIGHT = 3.0
-LIFTED_CODEWORD_WEIGHT = 10.0  # against class vectors of the loss, which pull elsewhere
+from ..classes.terms import ClassTerms
+from ..heads.outputs import HeadOutputs
+from ..heads.protocol import HashHead
+from .base_centre_loss import BaseCentreLoss
+from .wrapped_width import needs_constant_width
 
 
 class NMLoss(BaseMetricLossFunction):
     r"""Any PML loss, unchanged, while the head's redundancy graph learns.
 
-    Formula:  head.observe(embeddings, labels), then
-              L = loss(embeddings, labels, indices_tuple, ref_emb, ref_labels).
-              Nothing is observed in eval mode of this module or under torch.no_grad(), so
-              that a validation loss leaves no trace in the graph.
-              For a head with longer="joint", L is the mean of that loss over all code
-              lengths passed so far; each gets the tuples that were mined for the shortest.
+    Formula:  head.observe(embeddings, labels), then the sum of `terms`:
+              L = loss(embeddings, labels, indices_tuple, ref_emb, ref_labels)
+              and, for a head with classes, what `ClassTerms` adds.
+              For a head with longer="joint", L and the terms of codes are means over all
+              code lengths passed so far; each gets the tuples mined for the shortest.
 
-    For a head with `num_classes`, three terms are added. δ · head.class_nll(...) teaches
-    its classifier. μ · head.label_residual(...) makes that labels can be read from the bits
-    by a linear map. γ · head.codeword_nll(...) pulls items to the codewords of their
-    classes, from the first merge on: no linear map can tell more classes than bits apart,
-    so it is the stronger the fewer bits there are for the classes. docs/does-it-work.md has
-    all of them measured.
+    Nothing is observed in eval mode of this module or under torch.no_grad(), so that a
+    validation loss leaves no trace in the graph. In eval mode the classifier's term is left
+    out where embeddings carry no class scores, as those of a head in eval mode.
+
+    A loss with vectors or a memory of embedding width (ProxyAnchor, ArcFace, SoftTriple,
+    CrossBatchMemory, ...) switches the head's constant width on. A loss with binary centres
+    (CSQ, OrthoHash, DPN) takes the codewords of a head with classes as centres instead.
 
     On several processes, put this wrapper outside of PML's:
     NMLoss(DistributedLossWrapper(loss), head). The head gathers what it observes itself.
@@ -35,31 +36,29 @@ class NMLoss(BaseMetricLossFunction):
     Args:
         loss: a PML loss, one of this package, or any module called as
             loss(embeddings, labels, ...), such as PML's CrossBatchMemory.
-        head: an object with `observe(embeddings, labels)`, such as `ProgressiveHead`. It is
-            not registered as a submodule: its parameters and state belong to the model.
-        codeword_weight: γ >= 0, no unit; None for max(0, 1 - K / C) with K the bits of the
-            shortest code and C the classes, or, with class ids, 10 for a head with
-            lift=True, whose loss has vectors of its own for the classes, that pull
-            elsewhere.
-        class_weight: δ >= 0, no unit; None for 1, or 0 for a head without a classifier.
-            With 0 the classifier learns through the codes alone. Without gradient or in
-            eval mode of this module, δ is 0.
-        label_weight: μ >= 0, no unit; None for 3, or 0 for a head without `num_classes`.
+        head: a `HashHead`, such as `ProgressiveHead`. It is not registered as a submodule:
+            its parameters and state belong to the model.
+        class_terms: weights of the terms for classes; None for `ClassTerms()`.
+        constant_width: whether the loss needs outputs of constant width; None to find out
+            by its parameters and memories.
+        codeword_weight: old name of that of `ClassTerms`.
+        class_weight: old name of that of `ClassTerms`.
+        label_weight: old name of that of `ClassTerms`.
 
-    Shapes:   those of the loss.
-    Returns:  the value of the loss.
-    Raises:   TypeError: the loss is not callable or the head has no `observe`.
-              ValueError: a weight < 0, or > 0 for a head without codewords or classifier;
-              embeddings that the head did not put out (see `class_nll`); a memory
-              of embeddings, which would mix lengths, with a head with longer="joint"; or
-              embeddings of such a head from several forward passes.
+    Shapes:   embeddings (B, K), or `HeadOutputs`; else those of the loss.
+    Returns:  a scalar.
+    Raises:   TypeError: the loss is not callable, or the head is no `HashHead`.
+              ValueError: a loss made for another width than bits[0]; class weights that the
+              head has no use for; a memory of embeddings, which would mix lengths, with a
+              head with longer="joint"; embeddings that the head did not put out, or that
+              were changed since, so that they carry no class scores any more.
     Source:   this package.  Differs: reducer, regularizer and statistics are those of the
               wrapped loss; NMLoss takes none of its own.
 
     Example:
         >>> import torch
         >>> from pytorch_metric_learning.losses import SupConLoss
-        >>> from pml_nmlayer.layers import ProgressiveHead
+        >>> from pml_nmlayer import ProgressiveHead
         >>> head = ProgressiveHead(16, bits=(8, 4))
         >>> loss = NMLoss(SupConLoss(), head)
         >>> labels = torch.arange(6) % 3
@@ -72,131 +71,141 @@ class NMLoss(BaseMetricLossFunction):
     def __init__(
         self,
         loss: nn.Module,
-        head: Any,
+        head: HashHead,
+        *,
+        class_terms: ClassTerms | None = None,
+        constant_width: bool | None = None,
         codeword_weight: float | None = None,
         class_weight: float | None = None,
         label_weight: float | None = None,
     ) -> None:
         super().__init__()
-        knows_classes = getattr(head, "num_classes", None) is not None
-        classifies = getattr(head, "classifier", None) is not None
-        of_ids, of_rows = _pulls(head) if knows_classes else (0.0, 0.0)
-        self._codeword_weights = [
-            _weight(
-                "codeword_weight",
-                codeword_weight,
-                default,
-                knows_classes,
-                "that finds codewords: ProgressiveHead(..., num_classes=C)",
-            )
-            for default in (of_ids, of_rows)
-        ]
-        label_weight = _weight(
-            "label_weight",
-            label_weight,
-            LABEL_WEIGHT,
-            knows_classes,
-            "that knows classes: ProgressiveHead(..., num_classes=C)",
-        )
-        class_weight = _weight(
-            "class_weight",
-            class_weight,
-            CLASS_WEIGHT,
-            classifies,
-            "with a classifier: ProgressiveHead(..., num_classes=C), readout > 0",
-        )
         if not callable(loss):
             raise TypeError(f"loss must be callable, got {loss!r}")
-        if not callable(getattr(head, "observe", None)):
+        if not isinstance(head, HashHead):
             raise TypeError(
-                "head must have observe(embeddings, labels), such as ProgressiveHead; got "
-                f"{type(head).__name__} (pass the head itself, not a wrapper around it)"
+                "head must be a hash head with observe(embeddings, labels), such as "
+                f"ProgressiveHead; got {type(head).__name__} (pass the head itself, not a "
+                "wrapper around it)"
             )
-        if getattr(head, "longer", None) == "joint" and isinstance(loss, CrossBatchMemory):
-            raise ValueError(
-                f"{type(loss).__name__} would fill its memory with codes of all lengths; "
-                "use a head with longer='snapshot' or another loss"
-            )
+        old = {
+            "codeword_weight": codeword_weight,
+            "class_weight": class_weight,
+            "label_weight": label_weight,
+        }
+        if any(weight is not None for weight in old.values()):
+            class_terms = _renamed(old, class_terms)
         self.loss = loss
-        self.class_weight = class_weight
-        self.label_weight = label_weight
-        # Only the methods are kept. The head as an attribute would become a submodule, and
+        # Only a method is kept. The head as an attribute would become a submodule, and
         # even hidden in a tuple PML's record keeper would walk through it and log it.
         self._observe = head.observe
-        self._take_longer_outputs = getattr(head, "take_longer_outputs", list)
-        self._forget_passes = getattr(head, "forget_passes", list)
+        _fit(loss, head, constant_width)
+        given = ClassTerms() if class_terms is None else class_terms
+        self._terms_of_ids, self._terms_of_rows = (
+            given.for_head(head.classes, bits=head.all_bits[-1], constant_width=wide)
+            for wide in (head.constant_width, False)
+        )
 
     @property
-    def head(self) -> Any:
+    def head(self) -> HashHead:
         """The head that observes."""
-        return self._observe.__self__
+        head: HashHead = self._observe.__self__  # type: ignore[attr-defined]
+        return head
+
+    def class_terms(self, labels: Tensor | None) -> ClassTerms:
+        """Tell the weights of the terms for classes.
+
+        Args:
+            labels: class ids or multi-hot rows; their kind may matter.
+        """
+        rows = labels is not None and labels.ndim == 2
+        return self._terms_of_rows if rows else self._terms_of_ids
 
     def forward(
         self,
-        embeddings: Tensor,
+        embeddings: Tensor | HeadOutputs,
         labels: Tensor | None = None,
         indices_tuple: tuple[Tensor, ...] | None = None,
-        ref_emb: Tensor | None = None,
+        ref_emb: Tensor | HeadOutputs | None = None,
         ref_labels: Tensor | None = None,
     ) -> Tensor:
-        """Observe, then return the loss."""
-        longer: list[Tensor] = []
-        class_nll = None
-        if self.training and torch.is_grad_enabled():
-            self._observe(embeddings.detach(), labels)
-            longer = self._longer_outputs(embeddings, ref_emb)
-            if self.class_weight > 0:
-                class_nll = self.head.class_nll(embeddings, labels)
-            else:
-                self._forget_passes()
-        given = labels, indices_tuple, ref_emb, ref_labels
-        loss = self._loss_of(embeddings, None, *given)
-        if longer:
-            lengths = getattr(self.head, "all_bits", [None] * len(longer))
-            pairs = zip(longer, lengths, strict=False)
-            others = [self._loss_of(each, bits, *given) for each, bits in pairs]
-            loss = torch.stack([loss, *others]).mean()
-        return loss if class_nll is None else loss + self.class_weight * class_nll
+        """Observe, then return the sum of the terms."""
+        terms = self.terms(embeddings, labels, indices_tuple, ref_emb, ref_labels)
+        first, *others = terms.values()
+        for term in others:
+            first = first + term
+        return first
 
-    def codeword_weight(self, labels: Tensor | None) -> float:
-        """Tell γ, which may depend on the kind of labels unless it was given.
+    def terms(
+        self,
+        embeddings: Tensor | HeadOutputs,
+        labels: Tensor | None = None,
+        indices_tuple: tuple[Tensor, ...] | None = None,
+        ref_emb: Tensor | HeadOutputs | None = None,
+        ref_labels: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """Compute what `forward` adds up, by name.
 
         Args:
-            labels: class ids or multi-hot rows.
+            embeddings: as all others, see `forward`.
+            labels: class ids (B,) or multi-hot rows (B, C).
+            indices_tuple: pairs or triplets of a miner.
+            ref_emb: reference set; None for the embeddings themselves.
+            ref_labels: its labels.
+
+        Returns:
+            0-d terms, times their weights: "loss", and "codewords", "labels" and "classes"
+            where the head has classes and the weight is not 0.
+
+        Raises:
+            ValueError: see the class.
         """
-        return self._codeword_weights[labels is not None and labels.ndim == 2]
+        head = self.head
+        outputs = head.unpack(embeddings)
+        _check_checkpointing(outputs)
+        reference = None if ref_emb is None else head.unpack(ref_emb)
+        if self.training and torch.is_grad_enabled():
+            head.observe(outputs.embeddings.detach(), labels)
+        lengths = *head.all_bits[: len(outputs.longer)], head.bits
+        parts: dict[str, list[Tensor]] = {}
+        for bits, of_length, ref in _by_length(lengths, outputs, reference):
+            # Wrappers such as MultipleLosses take no reference set.
+            refs = () if ref is None else (ref, ref_labels)
+            found = {"loss": self.loss(of_length, labels, indices_tuple, *refs)}
+            found |= self._of_code(head, of_length, labels, bits)
+            for name, term in found.items():
+                parts.setdefault(name, []).append(term)
+        terms = {
+            name: each[0] if len(lengths) == 1 else torch.stack(each).sum() / len(lengths)
+            for name, each in parts.items()
+        }
+        return terms | self._of_classifier(outputs, labels)
 
-    def _longer_outputs(self, embeddings: Tensor, ref_emb: Tensor | None) -> list[Tensor]:
-        longer: list[Tensor] = self._take_longer_outputs()
-        if longer and (ref_emb is not None or len(longer[0]) != len(embeddings)):
+    def _of_code(
+        self, head: HashHead, outputs: Tensor, labels: Tensor | None, bits: int
+    ) -> dict[str, Tensor]:
+        terms = self.class_terms(labels)
+        if head.classes is None or not (terms.codeword_weight or terms.label_weight):
+            return {}
+        tanh, outputs = head.activation == "tanh", head.code_outputs(outputs, bits)
+        known = _needed(labels, head.classes.num_classes)
+        return terms.of_outputs(head.classes, outputs, known, tanh=tanh)
+
+    def _of_classifier(
+        self, outputs: HeadOutputs, labels: Tensor | None
+    ) -> dict[str, Tensor]:
+        terms, scores = self.class_terms(labels), outputs.class_scores
+        if not terms.class_weight or (scores is None and not self.training):
+            return {}
+        if scores is None:
             raise ValueError(
-                "a head with longer='joint' needs losses on the output of its last forward "
-                f"pass alone: that had {len(longer[0])} items, the loss got "
-                f"{len(embeddings)} and "
-                f"{'no' if ref_emb is None else len(ref_emb)} reference items"
+                "these embeddings carry no class scores, which teach the head's "
+                "classifier. Outputs of a head in training mode carry them, also through "
+                "cat, indexing and split. Scaled, normalised or mixed with others they do "
+                "not: pass the head's own outputs (PML's distances normalise themselves), "
+                "or head.outputs(x), or use class_terms=ClassTerms(class_weight=0)"
             )
-        return longer
-
-    def _loss_of(
-        self,
-        embeddings: Tensor,
-        bits: int | None,
-        labels: Tensor | None,
-        indices_tuple: tuple[Tensor, ...] | None,
-        ref_emb: Tensor | None,
-        ref_labels: Tensor | None,
-    ) -> Tensor:
-        # Wrappers such as MultipleLosses take no reference set.
-        refs = () if ref_emb is None else (ref_emb, ref_labels)
-        loss: Tensor = self.loss(embeddings, labels, indices_tuple, *refs)
-        pull = self.codeword_weight(labels)
-        if pull > 0:
-            distance = self.head.codeword_nll(embeddings, labels, bits)
-            loss = loss if distance is None else loss + pull * distance
-        if self.label_weight > 0:
-            residual = self.head.label_residual(embeddings, labels, bits)
-            loss = loss + self.label_weight * residual
-        return loss
+        return terms.of_scores(scores, _needed(labels, scores.shape[1]))
 
     def sub_loss_names(self) -> list[str]:
         """Names of the wrapped loss."""
@@ -205,30 +214,77 @@ class NMLoss(BaseMetricLossFunction):
         return ["loss"] if names is None else names()
 
 
-def default_codeword_weight(num_classes: int, bits: int) -> float:
-    """Tell γ of a head without lift.
+def _fit(loss: nn.Module, head: HashHead, constant_width: bool | None) -> None:
+    """Make head and loss fit to each other, or refuse what cannot work."""
+    joint = getattr(head, "longer", None) == "joint"
+    if joint and any(isinstance(m, CrossBatchMemory) for m in _modules(loss)):
+        raise ValueError(
+            f"{type(loss).__name__} would fill its memory with codes of all lengths; "
+            "use a head with longer='snapshot' or another loss"
+        )
+    wide = head.constant_width if constant_width is None else constant_width
+    if head.classes is not None and not wide:
+        for module in _modules(loss):
+            if isinstance(module, BaseCentreLoss) and not module.takes_shorter:
+                module.follow(head)
+    if constant_width is None and isinstance(loss, nn.Module):
+        wide = needs_constant_width(loss, head.all_bits[0]) or wide
+    head.constant_width = wide
 
-    Args:
-        num_classes: C.
-        bits: of the shortest code.
+
+def _modules(loss: nn.Module) -> list[nn.Module]:
+    return list(loss.modules()) if isinstance(loss, nn.Module) else []
+
+
+def _by_length(
+    lengths: tuple[int, ...], outputs: HeadOutputs, reference: HeadOutputs | None
+) -> list[tuple[int, Tensor, Tensor | None]]:
+    """Put outputs and reference set of each length together."""
+    own = [*outputs.longer, outputs.embeddings]
+    refs: list[Tensor | None] = [None] * len(own)
+    if reference is not None:
+        if len(reference.longer) != len(outputs.longer):
+            raise ValueError(
+                "a head with longer='joint' needs outputs of all lengths on both sides: "
+                f"embeddings carry {len(outputs.longer)} longer codes, ref_emb "
+                f"{len(reference.longer)}"
+            )
+        refs = [*reference.longer, reference.embeddings]
+    return list(zip(lengths, own, refs, strict=True))
+
+
+def _needed(labels: Tensor | None, num_classes: int) -> Tensor:
+    if labels is None:
+        raise ValueError(f"a head of {num_classes} classes needs labels, got None")
+    return labels
+
+
+def _check_checkpointing(outputs: HeadOutputs) -> None:
+    """Refuse rows that carry something out of reentrant checkpointing.
+
+    Autograd compares shapes there, and finds the wide rows. The view that `unpack` takes,
+    or a cast, may stand in between.
     """
-    return max(0.0, 1 - bits / num_classes)
+    carries = outputs.class_scores is not None or len(outputs.longer) > 0
+    node = outputs.embeddings.grad_fn if carries else None
+    for _ in range(3):
+        if node is None:
+            return
+        if node.name() == "CheckpointFunctionBackward":
+            raise ValueError(
+                "reentrant checkpointing cannot hand on what rows carry: call "
+                "torch.utils.checkpoint.checkpoint(..., use_reentrant=False)"
+            )
+        node = node.next_functions[0][0] if node.next_functions else None
 
 
-def _pulls(head: Any) -> tuple[float, float]:
-    """Tell γ for class ids and for multi-hot rows."""
-    weight = default_codeword_weight(head.num_classes, head.all_bits[-1])
-    return LIFTED_CODEWORD_WEIGHT if head.lift else weight, weight
-
-
-def _weight(
-    name: str, weight: float | None, default: float, usable: bool, what: str
-) -> float:
-    """Fill in a weight's default; refuse one that could do nothing."""
-    if weight is None:
-        return default if usable else 0.0
-    if weight < 0:
-        raise ValueError(f"{name} must be >= 0, got {weight}")
-    if weight > 0 and not usable:
-        raise ValueError(f"{name}={weight} needs a head {what}")
-    return weight
+def _renamed(old: dict[str, float | None], given: ClassTerms | None) -> ClassTerms:
+    names = ", ".join(name for name, weight in old.items() if weight is not None)
+    if given is not None:
+        raise ValueError(f"give {names} in class_terms=ClassTerms(...), not twice")
+    warnings.warn(
+        f"{names} of NMLoss leave in 1.0; use class_terms=ClassTerms(...)",
+        DeprecationWarning,
+        stacklevel=3,
+    )
+    return ClassTerms(**old)

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..runtime.process_group import add_up
+from ..runtime.process_group import all_reduce_sum, rank_and_size
 
 
 class RedundancyGraph(nn.Module):
@@ -38,7 +38,7 @@ class RedundancyGraph(nn.Module):
     skipped_batches: Tensor
     batches: Tensor
 
-    def __init__(self, bits: int, memory: int = 10_000) -> None:
+    def __init__(self, bits: int, *, memory: int = 10_000) -> None:
         super().__init__()
         if bits < 1 or memory < 1:
             raise ValueError(
@@ -81,7 +81,7 @@ class RedundancyGraph(nn.Module):
         if importance is None and redundancy is None:
             return
         if scored is None:
-            (scored,) = add_up(torch.full_like(self.scored_items, len(outputs)))
+            (scored,) = all_reduce_sum(torch.full_like(self.scored_items, len(outputs)))
         self._remember(importance, redundancy, scored.to(self.pairs) * ~unsound)
 
     def pass_over(self) -> None:
@@ -91,17 +91,25 @@ class RedundancyGraph(nn.Module):
 
     def _count(self, outputs: Tensor) -> Tensor:
         """Count the pairs of bits; return whether the batch was left out instead."""
-        # NaN and inf survive a sum, and then all products, on all processes
-        spoiler = outputs.sum(dtype=torch.float32).mul_(0)
-        ones = outputs.ge(0).float().add_(spoiler)
-        pairs = ones.new_empty(self.bits, self.bits)
-        torch.mm(ones.T, ones, out=pairs)  # autocast leaves a call with out= alone
-        pairs, items = add_up(pairs, spoiler.add_(outputs.shape[0]))
-        unsound = items.isnan()
+        # NaN and inf survive a sum, and then leave nothing of themselves to be 0
+        total = outputs.sum(dtype=self.pairs.dtype)
+        sound = (total - total).eq_(0)
+        items = sound * outputs.shape[0]
+        # autocast leaves calls in place, or with out=, alone
+        ones = torch.ge(outputs, 0, out=self.pairs.new_empty(outputs.shape))
+        if rank_and_size()[1] == 1:
+            self.pairs.addmm_(ones.mul_(sound).T, ones)
+        else:
+            pairs = torch.mm(ones.T, ones, out=torch.empty_like(self.pairs))
+            pairs, items, lacking = all_reduce_sum(pairs, items, 1 - sound)
+            sound = lacking.eq(0).to(sound)
+            items = items * sound
+            self.pairs.add_(pairs.mul_(sound))
+        unsound = sound == 0
         self.skipped_batches.add_(unsound)
-        total = self.items.add_(items.nan_to_num_(0))
+        total = self.items.add_(items)
         fade = total.clamp(min=self.memory).reciprocal_().mul_(self.memory)
-        self.pairs.add_(pairs.nan_to_num_(0)).mul_(fade)
+        self.pairs.mul_(fade)
         total.mul_(fade)
         return unsound
 

@@ -1,40 +1,39 @@
 """The Neurons Merging Layer: K bits in, K' bits out once the graph is frozen."""
 
 from collections.abc import Callable
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..classes.class_means import ClassMeans
-from ..classes.codebooks import check_codebook_size, majority, tie_bits_of
-from ..classes.semantic_codebook import semantic_codebook
 from ..codes.convention import raw_sign
-from ..labels.checks import check_labels, class_rows
+from ..labels.checks import check_labels
 from ..runtime.configured import Configured
+from ..runtime.mirror import Mirror
 from ..runtime.process_group import as_on_first, gather_rows
 from .graph import RedundancyGraph
 from .partition import check_group_sizes
 from .scorers.base import Measurement, Scorer
 from .scorers.registry import make_scorer
 
-MemberGradient = Literal["full", "weighted"]
 
+class Merge(NamedTuple):
+    """Which bits make up a merged bit, and with which weights."""
 
-class _FullGradientMerge(torch.autograd.Function):
-    @staticmethod
-    def forward(u: Tensor, merge: Tensor) -> Tensor:
-        return u @ merge.T
+    groups: Tensor
+    """(K,) int64, from 0 to K' - 1."""
+    weights: Tensor
+    """(K,), signed; the absolute weights of a group sum to one."""
 
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(inputs[1])
+    def matrix(self, bits: int) -> Tensor:
+        """Write it as a matrix (bits, K).
 
-    @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:
-        (merge,) = ctx.saved_tensors
-        return grad_outputs[0] @ merge.sign().to(grad_outputs[0].dtype), None
+        Args:
+            bits: number of groups K'.
+        """
+        rows = torch.arange(bits, device=self.groups.device)
+        return (self.groups[None, :] == rows[:, None]) * self.weights
 
 
 class NMLayer(Configured):
@@ -45,58 +44,37 @@ class NMLayer(Configured):
               with a sign in w_k where bit k is the negation of its group.
 
     In the active phase the layer passes its input on, and `observe` feeds the redundancy
-    graph. `freeze` cuts the graph into groups; from then on the layer merges. `activate`
+    graph. `freeze` cuts the graph into groups. From then on the layer merges. `activate`
     starts over with an empty graph.
 
-    With `num_classes` the layer also learns a codeword for each class: in the active phase
-    the mean code of each class, and at the merge one code of K' bits a class, far from each
-    other, but less far for similar classes, the more so the more `spare_codewords` there
-    are (see `semantic_codebook`). `codeword_targets` tells which code an item should have
-    from then on; `NMLoss` pulls it there. The scorer "codewords" finds them in the long
-    code, and merges bits towards them; with others they are found in the merged one.
-
-    In a torch process group (DistributedDataParallel) `observe` and `freeze` are calls that
-    all processes make together: the graph is that of the union of their batches, and all
-    get the groups of process 0. A process without items passes an empty batch.
+    In a torch process group `observe` and `freeze` are calls that all processes make
+    together. The graph is that of the union of their batches, and all get the groups of
+    process 0. A process without items passes an empty batch.
 
     Args:
         in_bits: K.
         out_bits: K' < K, width of the output in the frozen phase.
-        scorer: what is measured and merged: "correlation", "drop_one", "complementary",
-            "merge_cost", "codewords" (needs `num_classes`), "random", "prune", a `Scorer`,
-            or a function (codes, labels) -> (K, K). On which batches and how many items:
-            see `Scorer`. None for "codewords" with `num_classes`, else "correlation".
-        max_group: largest number of bits in a group; ceil(K / K') if None, which makes
-            all groups equally large where K' divides K.
-        gradient: what a member of a group gets in training: the derivative, "weighted" by
-            w, or the "full" gradient of its group's output, with the sign of its weight.
-            Full members move their group as fast as a single neuron moves. Weighted ones
-            move it more slowly, by the sum of w² (1 / n for n equal ones) under SGD, and
-            under Adam until its averages forget the larger gradients before the merge.
-            docs/choosing.md has measured both.
-        memory: items that the running averages remember (see `RedundancyGraph`), of those
-            that were counted.
-        num_classes: C, to learn codewords of classes; None for none. Labels are then
-            needed, class ids in [0, C) or multi-hot rows (B, C).
-        spare_codewords: codes to choose codewords from for each class, beyond one. With 0
-            codewords are those of `maximin_codebook`, far apart; the more, the more bits
-            similar classes share, and the more bits correlate (docs/does-it-work.md has it
-            measured).
+        scorer: what is measured and merged: "correlation", "drop_one", "codewords" (whose
+            `freeze` needs an agreement), "random", "prune", a `Scorer`, or a function
+            (codes, labels) -> (K, K). `Scorer` says which batches and items it sees.
+        max_group: largest number of bits in a group. None for ceil(K / K'), which makes all
+            groups equally large where K' divides K.
+        memory: number of counted items that the running averages remember (see
+            `RedundancyGraph`).
 
     Shapes:   u (B, K) -> (B, K) active, (B, K') frozen. Every buffer keeps its shape, so
-              that load_state_dict(strict=True) works in any phase; phase, groups and graph
-              come with it. A state saved with other arguments is refused (ValueError).
+              strict loading works in any phase. Phase, groups and graph are in the state. A
+              state saved with other arguments is refused (ValueError).
     Returns:  tensor of the dtype of u, with gradients to every bit of non-zero weight.
-    Raises:   ValueError: not 1 <= K' < K, max_group too small, an unknown scorer or
-              gradient, a scorer that needs codewords or spare_codewords without
-              `num_classes`, spare_codewords < 0, more classes than codes (C > 2^K'), or
-              input of another width.
+    Raises:   ValueError: not 1 <= K' < K, max_group too small, an unknown scorer, or input
+              of another width.
+              RuntimeError: buffers that were averaged, which makes groups of fractions.
     Source:   Fu et al., IJCAI 2019, arXiv:1809.02302.
-              Differs: the abstract leaves the update of the graph, the weights, signs,
-              gradients and the bound on groups open; here they are as stated.
+              Differs: the abstract leaves the update of the graph, the weights, signs and
+              the bound on groups open; here they are as stated.
 
     Example:
-        >>> from pml_nmlayer.scorers import Correlation
+        >>> from pml_nmlayer.merging.scorers import Correlation
         >>> layer = NMLayer(4, 2, scorer=Correlation("equal"))
         >>> layer.observe(torch.tensor([[1., 1, 1, -1], [-1, -1, 1, -1], [1, 1, -1, 1]]))
         >>> layer.freeze()
@@ -107,19 +85,16 @@ class NMLayer(Configured):
     groups: Tensor
     weights: Tensor
     frozen: Tensor
-    codewords: Tensor | None
-    tie_bits: Tensor | None
+    fingerprint: Tensor
 
     def __init__(
         self,
         in_bits: int,
         out_bits: int,
-        scorer: str | Scorer | Callable[[Tensor, Tensor], Tensor] | None = None,
+        *,
+        scorer: str | Scorer | Callable[[Tensor, Tensor], Tensor] = "correlation",
         max_group: int | None = None,
-        gradient: MemberGradient = "weighted",
         memory: int = 10_000,
-        num_classes: int | None = None,
-        spare_codewords: int = 0,
     ) -> None:
         super().__init__()
         if not 1 <= out_bits < in_bits:
@@ -131,80 +106,55 @@ class NMLayer(Configured):
         self.target_bits = out_bits
         self.max_group = -(-in_bits // out_bits) if max_group is None else max_group
         check_group_sizes(in_bits, out_bits, self.max_group)
-        if gradient not in get_args(MemberGradient):
-            raise ValueError(f"gradient must be 'full' or 'weighted', got {gradient!r}")
-        self.gradient = gradient
-        if scorer is None:
-            scorer = "correlation" if num_classes is None else "codewords"
         self.scorer = make_scorer(scorer)
-        if self.scorer.needs_codewords and num_classes is None:
-            raise ValueError(
-                f"the scorer {self.scorer!r} merges bits towards codewords of the classes: "
-                "it needs num_classes"
-            )
-        if spare_codewords < 0 or (spare_codewords > 0 and num_classes is None):
-            raise ValueError(
-                "spare_codewords must be >= 0, of a layer with num_classes; got "
-                f"spare_codewords={spare_codewords}, num_classes={num_classes}"
-            )
-        self.spare_codewords = spare_codewords
-        self.graph = RedundancyGraph(in_bits, memory)
-        self.num_classes = num_classes
-        self.class_means: ClassMeans | None = None
-        codewords = tie_bits = None
-        if num_classes is not None:
-            check_codebook_size(num_classes, out_bits)
-            self.class_means = ClassMeans(num_classes, in_bits, memory)
-            codewords, tie_bits = torch.zeros(num_classes, out_bits), tie_bits_of(out_bits)
-        self.register_buffer("codewords", codewords)
-        self.register_buffer("tie_bits", tie_bits, persistent=False)
+        self.graph = RedundancyGraph(in_bits, memory=memory)
         self.register_buffer("groups", torch.arange(in_bits))
         self.register_buffer("weights", torch.ones(in_bits))
         self.register_buffer("frozen", torch.tensor(False))
-        # A mirror of it, so that no step waits for the device
-        self._is_frozen = False
+        fingerprint = _fingerprint(self.groups)
+        self.register_buffer("fingerprint", fingerprint, persistent=False)
+        self._phase = Mirror()
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether the layer merges."""
+        return bool(self._phase.of(self.frozen, self._check_groups))
 
     @property
     def phase(self) -> Literal["active", "frozen"]:
         """What the layer is doing now."""
-        return "frozen" if self._is_frozen else "active"
+        return "frozen" if self.is_frozen else "active"
 
     @property
     def out_bits(self) -> int:
         """Width of the output now: K while active, K' once frozen."""
-        return self.target_bits if self._is_frozen else self.in_bits
+        return self.target_bits if self.is_frozen else self.in_bits
 
     def forward(self, u: Tensor) -> Tensor:
         """Pass u (B, K) on, or merge it to (B, K')."""
         self._check_width(u, "input")
-        if not self._is_frozen:
-            return u
-        merge = self.merge_matrix().to(u.dtype)
-        if self.training and self.gradient == "full":
-            return _FullGradientMerge.apply(u, merge)
-        return u @ merge.T
+        return u @ self.merge_matrix().to(u.dtype).T if self.is_frozen else u
 
     def merge_matrix(self) -> Tensor:
         """The merge as a matrix, (K', K) if frozen, else the identity (K, K)."""
-        rows = torch.arange(self.out_bits, device=self.groups.device)
-        return (self.groups[None, :] == rows[:, None]) * self.weights
+        return Merge(self.groups, self.weights).matrix(self.out_bits)
 
     def observe(self, codes: Tensor, labels: Tensor | None = None) -> None:
         """Feed one batch to the graph; without effect once frozen.
+
+        The graph takes in the first batches and some of those that follow: see `Scorer` for
+        which. One of these that holds NaN or inf is left out and counted in
+        `graph.skipped_batches`.
 
         Args:
             codes: (B, K), codes or real outputs (their signs count).
             labels: class ids (B,) or multi-hot rows (B, C); some scorers do without.
 
-        The graph takes in the first batches and some of those that follow: see `Scorer` for
-        which. One of these that holds NaN or inf is left out and counted in
-        `graph.skipped_batches`. Class means are learned from every batch.
-
         Raises:
             ValueError: another width, labels of another length, or no labels although the
                 scorer needs them.
         """
-        if self._is_frozen:
+        if self.is_frozen:
             return
         self._check_width(codes, "codes")
         scorer, graph = self.scorer, self.graph
@@ -215,13 +165,6 @@ class NMLayer(Configured):
                 f"the scorer {scorer!r} needs labels, got None; without labels use "
                 "scorers.Correlation('equal')"
             )
-        if self.class_means is not None:
-            if labels is None:
-                raise ValueError(
-                    f"codewords of {self.num_classes} classes need labels, got None; "
-                    "without labels leave num_classes out"
-                )
-            self.class_means.update(codes, labels.to(codes.device))
         if graph.seen_batches % scorer.every_n_steps == 0:
             graph.update(codes, *self._measure(codes, labels))
         elif scorer.counts(graph.seen_batches):
@@ -239,13 +182,17 @@ class NMLayer(Configured):
         return self.scorer.measure(signs, labels)
 
     @torch.no_grad()
-    def freeze(self) -> None:
-        """End the active phase: fix the groups and merge from now on.
+    def plan(self, agreement: Tensor | None = None) -> Merge:
+        """Find the merge that `freeze` would make now, without making it.
+
+        Args:
+            agreement: E[b tᵀ] (K, K') of bits and the codes t that items should have; of
+                use to a scorer that has `needs_codewords`, which cannot do without.
 
         Raises:
-            RuntimeError: already frozen, or nothing usable was observed.
+            RuntimeError: already frozen, nothing usable was observed, or no agreement.
         """
-        if self._is_frozen:
+        if self.is_frozen:
             raise RuntimeError("the layer is frozen already; call activate() first")
         if not bool(self.graph.items > 0):
             raise RuntimeError(
@@ -254,72 +201,48 @@ class NMLayer(Configured):
                 f"inf so far: {int(self.graph.skipped_batches)}"
             )
         sizes = self.target_bits, self.max_group
-        codewords = None
         if self.scorer.needs_codewords:
-            assert self.class_means is not None
-            codewords = self._codebook(self.class_means.mean)
-            agreement = self.class_means.agreement(codewords.to(self.weights))
+            if agreement is None:
+                raise RuntimeError(
+                    f"the scorer {self.scorer!r} merges bits towards codewords: pass "
+                    "freeze(agreement=...), or use ProgressiveHead(..., num_classes=C)"
+                )
             groups, weights = self.scorer.group(self.graph, *sizes, agreement)
         else:
             groups, weights = self.scorer.group(self.graph, *sizes)
-        self.groups.copy_(as_on_first(groups))
-        self.weights.copy_(as_on_first(weights))
-        self._set_frozen(True)
-        if self.class_means is not None:
-            assert self.codewords is not None
-            if codewords is None:
-                means = self.class_means.mean @ self.merge_matrix().T
-                codewords = self._codebook(means)
-            self.codewords.copy_(as_on_first(codewords.to(self.codewords)))
+        return Merge(as_on_first(groups), as_on_first(weights).to(self.weights))
 
-    def _codebook(self, means: Tensor) -> Tensor:
-        return semantic_codebook(means, self.target_bits, spare=self.spare_codewords)
-
-    def codeword_targets(self, labels: Tensor) -> Tensor | None:
-        """Tell which codes items should have.
+    @torch.no_grad()
+    def freeze(self, agreement: Tensor | None = None, *, plan: Merge | None = None) -> None:
+        """End the active phase: fix the groups and merge from now on.
 
         Args:
-            labels: class ids (B,) or multi-hot rows (B, C).
-
-        Returns:
-            (B, K') float32 of -1 and +1: the codeword of the class, or the vote of several
-            (see `majority`). None while active, or without `num_classes`.
+            agreement: see `plan`.
+            plan: what `plan` returned; None to find it now.
 
         Raises:
-            ValueError: labels that do not fit.
+            RuntimeError: as `plan`.
         """
-        if self.num_classes is None or not self._is_frozen:
-            return None
-        assert self.codewords is not None
-        assert self.tie_bits is not None
-        rows = class_rows(labels.to(self.codewords.device), self.num_classes)
-        with torch.autocast(rows.device.type, enabled=False):
-            return majority(rows, self.codewords.float(), self.tie_bits.float())
+        groups, weights = self.plan(agreement) if plan is None else plan
+        self.groups.copy_(groups)
+        self.weights.copy_(weights)
+        self._set_frozen(True)
 
     @torch.no_grad()
     def activate(self) -> None:
         """Return to the active phase with an empty graph: all K bits pass again."""
         self.groups.copy_(torch.arange(self.in_bits))
         self.weights.fill_(1)
-        if self.codewords is not None:
-            self.codewords.zero_()
-        self.forget()
-        self._set_frozen(False)
-
-    def forget(self) -> None:
-        """Empty the graph and what is known of classes; the phase stays."""
         self.graph.reset()
-        if self.class_means is not None:
-            self.class_means.reset()
+        self._set_frozen(False)
 
     def lift(self, v: Tensor) -> Tensor:
         r"""Spread merged outputs over K dimensions without changing inner products.
 
         Formula:  e_i = w_i v_g(i) / sqrt(sum over k in group g(i) of w_k²), so that
-                  ⟨e, e'⟩ = ⟨v, v'⟩, a negated bit still points the way it did before the
-                  merge, and a bit that has no part in its group has none here. For losses
-                  whose parameters have a fixed width: their vectors are then merged like
-                  the bits, up to one factor a group.
+                  ⟨e, e'⟩ = ⟨v, v'⟩. A negated bit still points the way it did before the
+                  merge, and a bit that has no part in its group has none here. Vectors of a
+                  loss are then merged like the bits, up to one factor a group.
 
         Args:
             v: (B, K') output of the frozen layer.
@@ -327,15 +250,11 @@ class NMLayer(Configured):
         Returns:
             (B, K); v itself while active.
         """
-        if not self._is_frozen:
-            return v
-        return v @ self._lift_matrix(v.dtype)
+        return v @ self._lift_matrix(v.dtype) if self.is_frozen else v
 
     def unlift(self, e: Tensor) -> Tensor:
         """Undo `lift`: (B, K) -> (B, K')."""
-        if not self._is_frozen:
-            return e
-        return e @ self._lift_matrix(e.dtype).T
+        return e @ self._lift_matrix(e.dtype).T if self.is_frozen else e
 
     def _lift_matrix(self, dtype: torch.dtype) -> Tensor:
         """The merge with rows of unit length (K', K), rounded once."""
@@ -344,8 +263,17 @@ class NMLayer(Configured):
         return F.normalize(precise, dim=1).to(dtype)
 
     def _set_frozen(self, value: bool) -> None:
+        self.fingerprint.copy_(_fingerprint(self.groups))
         self.frozen.fill_(value)
-        self._is_frozen = value
+
+    def _check_groups(self) -> None:
+        """Refuse groups that are no longer what was written, such as averages."""
+        if not bool(self.fingerprint == _fingerprint(self.groups)):
+            raise RuntimeError(
+                "the groups of this NMLayer are not those that a merge made: its buffers "
+                "were averaged or changed. Average parameters alone, and copy buffers: "
+                "AveragedModel(model, use_buffers=False)"
+            )
 
     def _check_width(self, u: Tensor, name: str) -> None:
         if u.ndim != 2 or u.shape[1] != self.in_bits:
@@ -360,19 +288,21 @@ class NMLayer(Configured):
             "bits": [self.in_bits, self.target_bits],
             "scorer": repr(self.scorer),
             "max_group": self.max_group,
-            "gradient": self.gradient,
             "memory": self.graph.memory,
-            "num_classes": self.num_classes,
-            "spare_codewords": self.spare_codewords,
         }
 
     def _load_from_state_dict(self, *args: Any) -> None:
         super()._load_from_state_dict(*args)
-        self._is_frozen = bool(self.frozen)
+        with torch.no_grad():
+            self.fingerprint.copy_(_fingerprint(self.groups))
+        self._phase = Mirror()
 
     def extra_repr(self) -> str:
         """Show sizes and phase in print(model)."""
-        return (
-            f"{self.in_bits} -> {self.target_bits}, {self.phase}, scorer={self.scorer!r}, "
-            f"max_group={self.max_group}, gradient={self.gradient!r}"
-        )
+        return f"{self.in_bits} -> {self.target_bits}, {self.phase}, scorer={self.scorer!r}"
+
+
+def _fingerprint(groups: Tensor) -> Tensor:
+    """One number that changes with any change of the groups; exact in int64."""
+    place = torch.arange(1, len(groups) + 1, device=groups.device)
+    return (place * (groups + 1)).sum()

@@ -57,7 +57,7 @@ def gather_rows(rows: Tensor) -> Tensor:
     return torch.cat([part[:n] for part, n in zip(parts, lengths, strict=True)])
 
 
-def add_up(*values: Tensor) -> tuple[Tensor, ...]:
+def all_reduce_sum(*values: Tensor) -> tuple[Tensor, ...]:
     """Sum each over all processes in one exchange, without reading it on the host.
 
     Args:

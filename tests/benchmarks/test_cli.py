@@ -143,10 +143,20 @@ def test_tuning_writes_what_the_suite_reads(
     suite.write_text(smoke_file.read_text())
     arguments = ["--suite", str(suite), "--methods", "itq", "--out", str(tmp_path)]
     assert main(["tune", *arguments, "--jobs", "1"]) == 0
-    outcome = yaml.safe_load((tmp_path / "tiny_tuned.yml").read_text())["methods"]["itq"]
+    record = yaml.safe_load((tmp_path / "tiny-tune" / "digits_trials.yml").read_text())
+    outcome = record["methods"]["itq"]
     assert len(outcome["trials"]) == 2
     best = max(outcome["trials"], key=lambda trial: trial["scores"][12])
     assert outcome["chosen"]["settings"] == best["settings"]
+    chosen = (tmp_path / "tiny_tuned.yml").read_text()
+    assert (
+        "tune --suite tiny`,\n# which keeps all trials in results/tiny-tune/digits_"
+        in chosen
+    )
+    (origin,) = yaml.safe_load(chosen).pop("made_with")
+    assert origin == outcome["made_with"]
+    assert yaml.safe_load(chosen)["methods"]["itq"] == outcome["chosen"]
+    assert yaml.safe_load(chosen)["trials"] == 2
     assert main(["report", *arguments]) == 0
     assert "chosen from 2 random trials" in (tmp_path / "tiny" / "table.md").read_text()
 

@@ -1,6 +1,7 @@
 """Metrics are kept beside results, and computed again only when they have to be."""
 
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from benchmarks.pool import Outcome
 from benchmarks.reporting import judging
 from benchmarks.results import Store
+from tests.benchmarks.conftest import ROOT
 
 SPEC = {"suite": "s", "dataset": "d", "bits": 8, "seed": 0}
 LABELS = {"query_labels": np.array([0, 1]), "database_labels": np.array([0, 1, 1])}
@@ -100,3 +102,20 @@ def test_a_report_that_is_cut_off_goes_on_from_there(tmp_path, calls, monkeypatc
     found = judging.judged_all(store, specs, processes=2)  # the one that is left, here
     assert found[0] == found[1]
     assert len(calls) == 2
+
+
+def test_rules_are_those_of_the_rooms_that_judge(tmp_path, monkeypatch):
+    for room in judging._ROOMS:
+        assert list((ROOT / "pml_nmlayer" / room).rglob("*.py")), room
+    shutil.copytree(ROOT / "pml_nmlayer", tmp_path / "pml_nmlayer")
+    judging._rules.cache_clear()
+    before = judging._rules()
+    monkeypatch.setattr(judging, "_ROOT", tmp_path)
+    for name, decides in (("ranking", True), ("hamming", True), ("merging", False)):
+        judging._rules.cache_clear()
+        with (tmp_path / "pml_nmlayer" / name / "__init__.py").open("a") as file:
+            file.write("# changed")
+        after = judging._rules()
+        assert (after != before) is decides, name
+        before = after
+    judging._rules.cache_clear()

@@ -1,5 +1,6 @@
 """What methods promise beyond fitting and encoding: controls, diagnostics, budgets."""
 
+import re
 from dataclasses import replace
 
 import faiss
@@ -9,12 +10,13 @@ import torch
 import yaml
 from torch.nn.functional import normalize
 
-from benchmarks import tuning
-from benchmarks.interface import Problem, Unsuited
+from benchmarks import tuned_files, tuning
+from benchmarks.interface import FAMILIES, Problem, Unsuited, add_method
 from benchmarks.methods import METHODS, few_anchors
 from benchmarks.methods.classifier import codewords
 from benchmarks.methods.few_anchors import FewAnchors
 from benchmarks.methods.hash_learner import mean_abs_correlation
+from benchmarks.methods.merging import Merging
 from benchmarks.methods.own_losses import OWN
 from benchmarks.methods.pml_losses import PML
 from benchmarks.methods.scorers import scorer_of
@@ -25,11 +27,13 @@ from benchmarks.running.quality import execute
 from benchmarks.specs import make_spec
 from benchmarks.suite_files import load_suite, load_suites
 from benchmarks.suites import Tuned
+from benchmarks.training.heads import has_constant_width
 from benchmarks.training.seeding import seed_everything
 from pml_nmlayer.classes.objectives import class_nll, codeword_nll, label_residual
 from pml_nmlayer.codes import binarize
 from pml_nmlayer.merging.scorers import Codewords, Correlation
 from tests import naive
+from tests.benchmarks.conftest import ROOT
 
 PROBLEM = Problem(in_features=8, num_classes=4, bits=6, epochs=3, decay=0.4, batch_size=16)
 FEATURES = torch.randn(40, 8, generator=torch.Generator().manual_seed(0))
@@ -60,13 +64,48 @@ def test_every_loss_has_its_methods():
         assert len(set(METHODS[name].space) - {"lr"}) <= 2, name
 
 
+def test_family_and_loss_are_fields():
+    losses = {**OWN, **PML}
+    for name, entry in METHODS.items():
+        assert entry.family in FAMILIES
+        assert entry.loss is None or entry.loss in losses
+        assert (entry.family == "other") is (entry.loss is None), name
+        assert entry.source is None
+    found = {n: METHODS[n].family for n in ("dpsh", "supcon", "supcon_tanh", "supcon_wide")}
+    assert list(found.values()) == ["direct", "direct", "direct", "control"]
+    for end in ("reg", "nm", "post"):
+        assert METHODS[f"supcon_{end}"].family == end
+    with pytest.raises(ValueError, match="unknown family 'merged'; known: direct, reg, nm"):
+        add_method("x", "X", lambda problem: None, space={}, family="merged")
+
+
+def test_an_unknown_option_of_merging_names_the_known():
+    for option in ("merge", "gradient", "scorers"):
+        with pytest.raises(ValueError, match=f"unknown option of .* '{option}'; known: lr"):
+            METHODS["supcon_nm"].settings({option: "tanh"})
+    with pytest.raises(TypeError, match="merge"):
+        Merging(merge="tanh")
+    merging, rest = Merging.taken_from({"lr": 0.1, "longest": 96, "margin": 1})
+    assert (merging.longest, rest) == (96, {"lr": 0.1, "margin": 1})
+    assert merging.lengths(12) == (96, 48, 24, 12)
+    assert replace(merging, merges=1).lengths(12) == (96, 12)
+
+
+def test_heads_and_their_losses_are_made_in_one_place():
+    made = {
+        path.name: re.findall(r"\b(?:ProgressiveHead|NMLoss)\(", path.read_text())
+        for path in (ROOT / "benchmarks").rglob("*.py")
+    }
+    assert {name: len(calls) for name, calls in made.items() if calls} == {"heads.py": 2}
+
+
 @pytest.mark.parametrize("name", list(METHODS))
 def test_several_labels_an_item_work_or_do_not_suit(name):
     problem = replace(PROBLEM, num_classes=5, epochs=1, multi_label=True)
     rows = (torch.rand(40, 5) < 0.4).long()
     entry = METHODS[name]
     short = {"longest": 12} if "longest" in entry.defaults() else {}
-    if name.removesuffix("_reg").removesuffix("_post").removesuffix("_nm") in ONE_CLASS:
+    if entry.loss in ONE_CLASS:
         with pytest.raises(Unsuited, match="class"):
             entry.factory(problem, **entry.settings(short))
         return
@@ -86,7 +125,6 @@ def test_static_groups_are_there_from_the_start_and_stay():
     head = method.head
     assert head.finished
     assert torch.equal(head.merge_matrix(), neighbours)
-    assert [layer.gradient for layer in head.layers] == ["weighted", "weighted"]
     before = head.linear.weight.clone()
     method.fit(FEATURES, LABELS)
     assert torch.equal(head.merge_matrix(), neighbours)
@@ -129,13 +167,10 @@ def weights_of(method):
 
 def test_options_of_merging_reach_the_head():
     options = {"scorer": "drop_one", "weighting": "importance", "longest": 12}
-    more = {"max_group": 3, "merge": "tanh", "gradient": "full"}
-    head = trained("dpsh_nm", **options, **more).head
+    head = trained("dpsh_nm", **options, max_group=3).head
     (layer,) = head.layers
     assert head.all_bits == (12, 6)
-    assert head.merge == "tanh"
     assert layer.max_group == 3
-    assert layer.gradient == "full"
     assert repr(layer.scorer) == repr(scorer_of("drop_one", "importance"))
     assert head.classifier is None
     told = trained("dpsh_nm", longest=12, classes=True, readout=0.3)
@@ -151,15 +186,15 @@ def test_options_of_merging_reach_the_head():
     assert towards.head.classifier is None
     assert told.head.classifier.out_features == 4
     assert told.head.readout_scale(1) == pytest.approx(0.3 * (4 / 6) ** 0.5)
-    assert trained("csq_nm").head.lift
-    assert trained("greedyhash_nm", classes=True).head.lift
+    assert has_constant_width(trained("csq_nm").head)
+    assert has_constant_width(trained("greedyhash_nm", classes=True).head)
     for name in ("csq_nm", "orthohash_nm", "dpn_nm"):  # whose centres a merge finds anew
         centred = trained(name, longest=12, classes=True)
-        assert not centred.head.lift
+        assert not has_constant_width(centred.head)
         base, like = centred.loss.loss, torch.zeros(1, 6)
         assert torch.equal(base.centres(like), centred.head.codewords(6))
-    assert not trained("dpsh_nm").head.lift
-    assert not trained("dsdh_nm").head.lift
+    assert not has_constant_width(trained("dpsh_nm").head)
+    assert not has_constant_width(trained("dsdh_nm").head)
 
 
 def test_a_merge_may_change_the_learning_rate():
@@ -175,10 +210,9 @@ def test_a_merge_may_change_the_learning_rate():
         trained("supcon_nm_stage_lr", scorer="static", stage_lr=0.5)
 
 
-@pytest.mark.parametrize("merge", ["linear", "tanh"])
-def test_weights_of_groups_are_learned_only_if_asked_for(merge):
+def test_weights_of_groups_are_learned_only_if_asked_for():
     learned, kept = (
-        trained("supcon_nm", longest=12, classes=True, merge=merge, learn_weights=learn)
+        trained("supcon_nm", longest=12, classes=True, learn_weights=learn)
         for learn in (True, False)
     )
     for method, changed in ((learned, True), (kept, False)):
@@ -191,8 +225,6 @@ def test_weights_of_groups_are_learned_only_if_asked_for(merge):
         assert torch.equal(method.encode(FEATURES)["code"], codes)
     with pytest.raises(ValueError, match="learn_weights=True out"):
         trained("supcon_nm", scorer="static", learn_weights=True)
-    with pytest.raises(ValueError, match="gradient full passes weights by"):
-        trained("supcon_nm", gradient="full", learn_weights=True)
 
 
 def test_scorer_and_codewords_are_those_of_the_package_unless_named():
@@ -445,7 +477,7 @@ def test_a_search_covers_the_lengths_that_it_names(tmp_path):
     specs = tuning.plan(suite)
     assert {spec["bits"] for spec in specs} == {24}
     assert {spec["head_parameters"] for spec in specs} == {9000}
-    content = yaml.safe_load(tuning.tuned_file(suite, {}, {}))
+    content = yaml.safe_load(tuned_files.text_of(suite, tuned_files.whole(suite, {})))
     assert content["bits"] == [24]
     assert content["recipe"]["head_parameters"] == 9000
 

@@ -24,8 +24,9 @@ methods: [itq, {name: supcon, encodings: [sign, float]}, supcon_nm]
 """
 
 
-def row(name, encoding="code"):
-    return Row(Entry(name, "itq", name.upper(), {}, (encoding,)), encoding)
+def row(name, encoding="code", method="itq", family="other"):
+    entry = Entry(name, method, name.upper(), {}, (encoding,), family=family)
+    return Row(entry, encoding)
 
 
 def run(row, value, bits=8, seed=0):
@@ -52,12 +53,14 @@ def test_ranks_share_places_and_leave_floats_out():
 
 
 def test_few_rows_are_all_in_colour_and_of_many_the_best_with_their_family():
-    rows = [row(f"x{i:02}") for i in range(30)] + [row("x07_nm"), row("x29", "float")]
+    rows = [row(f"x{i:02}") for i in range(30)]
+    rows[7] = row("x07", method="dpsh", family="direct")
+    rows += [row("merged", method="dpsh_nm", family="nm"), row("x29", "float")]
     means = {(r.name, 8): i / 100 for i, r in enumerate(rows)}
-    means["x07_nm", 8] = 0.285  # below x29 (0.29), above x28
+    means["merged", 8] = 0.285  # below x29 (0.29), above x28
     assert standing.highlights(rows[:12], means, [8]) == rows[:12]
     names = [r.entry.name for r in standing.highlights(rows, means, [8])]
-    assert names == ["x07", *(f"x{i}" for i in range(20, 30)), "x07_nm"]
+    assert names == ["x07", *(f"x{i}" for i in range(20, 30)), "merged"]
     assert standing.highlights(rows, {}, [8]) == rows[:12]
 
 

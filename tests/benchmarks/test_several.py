@@ -82,7 +82,9 @@ def test_a_data_set_is_tuned_on_its_own(arguments, tmp_path, capsys):
     tuned = yaml.safe_load(path.read_text())
     assert "NDCG@all if" in tuned["criterion"]
     assert "owns a weight vector" in tuned["methods"]["proxy_anchor"]["refused"]
-    assert len(tuned["methods"]["itq"]["trials"]) == 2
+    assert set(tuned["methods"]["itq"]) == {"settings", "score"}
+    record = tmp_path / "out" / "s-tune" / "features_sets_rows.npz_trials.yml"
+    assert len(yaml.safe_load(record.read_text())["methods"]["itq"]["trials"]) == 2
     assert main(["run", *where, *root, *rows, *methods]) == 0
     assert "chosen from 2 random trials" in (tmp_path / "out/s/table.md").read_text()
     assert main(["report", *where, *rows]) == 2

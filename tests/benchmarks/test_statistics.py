@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from benchmarks.methods import METHODS
 from benchmarks.reporting import statistics
 from benchmarks.reporting.paired import (
     compare_rows,
@@ -18,7 +19,11 @@ from benchmarks.suites import Entry, Row
 
 
 def row(name, encoding="code", method="itq"):
-    return Row(Entry(name, method, f"label of {name}", {}, (encoding,)), encoding)
+    """Make a row: of the method of its name, if there is one; other names are controls."""
+    family = METHODS[name].family if name in METHODS else "control"
+    method = name if name in METHODS else method
+    entry = Entry(name, method, f"label of {name}", {}, (encoding,), family=family)
+    return Row(entry, encoding)
 
 
 def runs_of(table, metric="map", bits=(12,)):

@@ -10,6 +10,7 @@ from benchmarks import tuning
 from benchmarks.interface import MethodEntry
 from benchmarks.methods import METHODS
 from benchmarks.registry import Registry
+from benchmarks.reporting import standing
 from benchmarks.reporting.notes import protocol
 from benchmarks.results import key_of
 from benchmarks.search import Choice, LogUniform
@@ -233,3 +234,18 @@ def test_data_sets_that_are_not_understood_are_refused(tmp_path, line, message):
     path.write_text(GOOD.replace("dataset: digits", line))
     with pytest.raises(ValueError, match=message):
         load_suites(str(path))
+
+
+def test_a_variant_is_a_control_unless_the_file_says_otherwise(tmp_path):
+    path = tmp_path / "s.yml"
+    items = "dpsh_nm, {name: other, method: dpsh_nm, label: O}"
+    named = "{name: mine, method: dpsh_nm, label: M, family: nm}, dpsh"
+    path.write_text(GOOD.replace("[itq]", f"[{items}, {named}]"))
+    rows = load_suite(str(path)).rows
+    assert [row.entry.family for row in rows] == ["nm", "control", "nm", "direct"]
+    assert {row.entry.loss for row in rows} == {"dpsh"}
+    pairs = [(a.name, b.name) for a, b in standing.twins(rows)]
+    assert pairs == [("dpsh_nm", "dpsh"), ("mine", "dpsh")]  # whatever their names
+    path.write_text(path.read_text().replace("family: nm", "family: merged"))
+    with pytest.raises(ValueError, match=r"unknown family of mine in s\.yml 'merged'"):
+        load_suite(str(path))

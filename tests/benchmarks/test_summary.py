@@ -133,7 +133,8 @@ def test_splits_that_disagree_are_all_kept(suite):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda s: s.update(format=2), 'no summary of "format": 1'),
+        (lambda s: s.update(format=3), 'no summary of "format": 1 or 2'),
+        (lambda s: s.update(format=2), "is not understood in full"),
         (lambda s: s.update(kind="speed"), "kind must be quality or kernels, got 'speed'"),
         (lambda s: s.pop("origins"), r"must have \['command', .*'suite'\], got"),
         (lambda s: s.update(more=1), "got .*'more'"),

@@ -53,7 +53,7 @@ def test_maximin_uses_every_code_when_there_is_no_other_way():
 
 @pytest.mark.parametrize("seed", range(3))
 def test_maximin_takes_the_farthest_of_all_codes(seed):
-    centres = maximin_codebook(12, 6, seed).tolist()
+    centres = maximin_codebook(12, 6, seed=seed).tolist()
     for n in range(1, 12):
         nearest = min(
             sum(a != b for a, b in zip(centres[n], c, strict=True)) for c in centres[:n]
@@ -124,13 +124,13 @@ def test_auto_takes_hadamard_where_it_fits(count, bits, make):
 
 def test_own_centres_are_copied():
     own = torch.tensor([[1, -1, 1], [-1, -1, 1]])
-    made = make_codebook(2, 3, own)
+    made = make_codebook(2, 3, kind=own)
     assert made.dtype == torch.float32
     assert torch.equal(made, own.float())
     made[0, 0] = 5
     assert own[0, 0] == 1
     own = own.float()
-    make_codebook(2, 3, own)[0, 0] = 5
+    make_codebook(2, 3, kind=own)[0, 0] = 5
     assert own[0, 0] == 1
 
 
@@ -143,10 +143,13 @@ def test_own_centres_are_copied():
         (lambda: make_codebook(2, 0), "bits >= 1"),
         (lambda: hadamard_codebook(4, 12), "K a power of two; got num_classes=4, bits=12"),
         (lambda: hadamard_codebook(17, 8), "num_classes=17, bits=8"),
-        (lambda: make_codebook(17, 8, "hadamard"), "Use 'maximin' or 'auto'"),
-        (lambda: make_codebook(4, 8, "random"), "got 'random'"),
-        (lambda: make_codebook(4, 8, torch.ones(8, 4)), r"\(4, 8\), got \(8, 4\)"),
-        (lambda: make_codebook(1, 2, torch.tensor([[0, 1]])), "codebook must hold -1 and"),
+        (lambda: make_codebook(17, 8, kind="hadamard"), "Use 'maximin' or 'auto'"),
+        (lambda: make_codebook(4, 8, kind="random"), "got 'random'"),
+        (lambda: make_codebook(4, 8, kind=torch.ones(8, 4)), r"\(4, 8\), got \(8, 4\)"),
+        (
+            lambda: make_codebook(1, 2, kind=torch.tensor([[0, 1]])),
+            "codebook must hold -1 and",
+        ),
     ],
 )
 def test_bad_input(make, message):

@@ -22,12 +22,12 @@ def distances(codewords):
 def test_every_class_has_a_codeword_of_its_own(classes, width, bits, seed):
     generator = torch.Generator().manual_seed(seed)
     means = torch.randn(classes, width, generator=generator)
-    codewords = semantic_codebook(means, bits, seed)
+    codewords = semantic_codebook(means, bits, seed=seed)
     assert codewords.shape == (classes, bits)
     assert codewords.dtype == torch.float32
     assert codewords.abs().eq(1).all()
     assert len(codewords.unique(dim=0)) == classes
-    assert torch.equal(codewords, semantic_codebook(means, bits, seed))
+    assert torch.equal(codewords, semantic_codebook(means, bits, seed=seed))
 
 
 def test_similar_classes_get_similar_codewords_if_there_is_a_choice():

@@ -31,10 +31,10 @@ def head_in_stage(stage, bits=(24, 12, 6), seed=0, **kwargs):
 VARIANTS = [
     {},
     {"activation": None},
-    {"merge": "tanh"},
     {"batch_norm": True},
-    {"batch_norm": True, "merge": "tanh"},
-    {"lift": True},
+    {"batch_norm": True, "activation": None},
+    {"constant_width": True},
+    {"num_classes": 2},
     {"scorer": "correlation", "max_group": 5},
 ]
 
@@ -137,8 +137,8 @@ def test_gradients_reach_every_neuron(scorer):
     assert (head.linear.weight.grad.abs().sum(1) > 0).all()
 
 
-def test_lift_keeps_the_width_in_training_only():
-    plain, lifted = head_in_stage(2), head_in_stage(2, lift=True)
+def test_constant_width_is_kept_in_training_only():
+    plain, lifted = head_in_stage(2), head_in_stage(2, constant_width=True)
     x = torch.randn(5, 10)
     code, wide = plain(x), lifted(x)
     assert wide.shape == (5, 24)
@@ -147,8 +147,8 @@ def test_lift_keeps_the_width_in_training_only():
     assert torch.equal(lifted.codes(x), plain.codes(x))
 
 
-def test_lifted_outputs_are_observed_as_the_code():
-    plain, lifted = head_in_stage(1), head_in_stage(1, lift=True)
+def test_outputs_of_constant_width_are_observed_as_the_code():
+    plain, lifted = head_in_stage(1), head_in_stage(1, constant_width=True)
     x, y = torch.randn(30, 10), random_labels(30, "class ids")
     plain.observe(plain(x), y)
     lifted.observe(lifted(x), y)
@@ -198,12 +198,9 @@ def test_compiles_without_graph_breaks(stage):
         (lambda: ProgressiveHead(10, (8, 16)), ValueError, "strictly falling"),
         (lambda: ProgressiveHead(10, (8, 0)), ValueError, "strictly falling"),
         (lambda: ProgressiveHead(10, activation="relu"), ValueError, "activation must be"),
-        (lambda: ProgressiveHead(10, merge="sign"), ValueError, "merge must be"),
-        (
-            lambda: ProgressiveHead(10, merge="tanh", activation=None),
-            ValueError,
-            "use activation='tanh'",
-        ),
+        (lambda: ProgressiveHead(10, (8, 4), "tanh"), TypeError, "positional"),
+        (lambda: ProgressiveHead(10, merge="tanh"), TypeError, "argument 'merge'"),
+        (lambda: ProgressiveHead(10, gradient="full"), TypeError, "argument 'gradient'"),
         (lambda: ProgressiveHead(10, (9, 3), max_group=2), ValueError, "at least 3"),
         (lambda: head_in_stage(2).merge_next(), RuntimeError, "are done already"),
         (lambda: head_in_stage(0).merge_next(), RuntimeError, "no usable batch"),

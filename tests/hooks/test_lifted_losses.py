@@ -1,4 +1,4 @@
-"""Losses that own vectors or a memory train through merges, on a head with lift=True."""
+"""Losses that own vectors or a memory train through merges, at constant width."""
 
 import copy
 import logging
@@ -43,11 +43,13 @@ def snapshot(trainer):
     return copy.deepcopy([list(v.state.values()) for v in trainer.optimizers.values()])
 
 
-def run(loss, lift=True, num_classes=None):
+def run(loss, constant_width=None, num_classes=None):
     """Train; returns trainer, head, and values and optimizer states around merges."""
     train, _ = digits()
     trunk = nn.Sequential(nn.Linear(64, 64), nn.ReLU())
-    head = ProgressiveHead(64, BITS, lift=lift, num_classes=num_classes)
+    head = ProgressiveHead(64, BITS, num_classes=num_classes)
+    wrapped = NMLoss(loss, head, constant_width=constant_width)
+    assert head.constant_width == (constant_width is not False)  # switched on by itself
     parts = {"trunk": trunk, "embedder": head, "metric_loss": loss}
     merging = ProgressiveMerging(head, epochs_per_stage=2)
     values, merges = [], []
@@ -66,7 +68,7 @@ def run(loss, lift=True, num_classes=None):
             if list(part.parameters())
         },
         batch_size=BATCH,
-        loss_funcs={"metric_loss": NMLoss(loss, head)},
+        loss_funcs={"metric_loss": wrapped},
         dataset=train,
         sampler=MPerClassSampler(train.tensors[1], m=6, length_before_new_iter=500),
         dataloader_num_workers=0,
@@ -134,6 +136,6 @@ def test_a_memory_stays_full_over_a_merge(name):
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_without_the_lift_the_first_merge_stops_the_training(name):
+def test_without_constant_width_the_first_merge_stops_the_training(name):
     with pytest.raises(RuntimeError, match=r"64x12 and 24x|X1: 12 X2: 24|64, 12"):
-        run(LOSSES[name](), lift=False)
+        run(LOSSES[name](), constant_width=False)

@@ -9,6 +9,7 @@ from pytorch_metric_learning.samplers import MPerClassSampler
 from torch import nn
 from torch.utils.data import TensorDataset
 
+from pml_nmlayer.classes.objectives import class_nll, codeword_nll
 from pml_nmlayer.evaluation import HammingAccuracyCalculator
 from pml_nmlayer.hooks import ProgressiveMerging, chain_hooks
 from pml_nmlayer.layers import ProgressiveHead
@@ -94,8 +95,14 @@ def with_centres(longer="snapshot", num_classes=10, **kwargs):
     return trainer, [head]
 
 
-def train_with_classifier(lift=True, longer="snapshot", num_classes=None, **kwargs):
-    options = {"lift": lift, "longer": longer, "num_classes": num_classes}
+def train_with_classifier(
+    constant_width=True, longer="snapshot", num_classes=None, **kwargs
+):
+    options = {
+        "constant_width": constant_width,
+        "longer": longer,
+        "num_classes": num_classes,
+    }
     head = ProgressiveHead(64, (24, 12, 6), **options)
     trainer = make_trainer(
         trainers.TrainWithClassifier,
@@ -111,12 +118,16 @@ def train_with_classifier(lift=True, longer="snapshot", num_classes=None, **kwar
 
 def cascaded_embeddings(
     bits=((24, 12, 4), (16, 8, 2)),
-    lift=True,
+    constant_width=True,
     longer="snapshot",
     num_classes=None,
     **kwargs,
 ):
-    options = {"lift": lift, "longer": longer, "num_classes": num_classes}
+    options = {
+        "constant_width": constant_width,
+        "longer": longer,
+        "num_classes": num_classes,
+    }
     heads = [ProgressiveHead(64, each, **options) for each in bits]
     trainer = make_trainer(
         trainers.CascadedEmbeddings,
@@ -143,12 +154,16 @@ def cascaded_embeddings(
 def deep_adversarial(
     g_alone_epochs=0,
     observe_synthetic=False,
-    lift=True,
+    constant_width=True,
     longer="snapshot",
     num_classes=None,
     **kwargs,
 ):
-    options = {"lift": lift, "longer": longer, "num_classes": num_classes}
+    options = {
+        "constant_width": constant_width,
+        "longer": longer,
+        "num_classes": num_classes,
+    }
     head = NotedHead(64, (24, 12, 6), **options)
     synth_loss = losses.TripletMarginLoss()
     trainer = make_trainer(
@@ -256,7 +271,20 @@ def test_trains_through_two_merges(make, unit):
     )  # 0.1 by chance, 0.2 to 0.4 untrained and four times longer
 
 
-@pytest.mark.parametrize("make", MAKERS)
+COLUMNS_LOSE_SCORES = pytest.mark.xfail(
+    strict=True,
+    reason="outputs of several heads side by side carry no class scores any more, which "
+    "they did in version 0.1.0",
+)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(make, marks=COLUMNS_LOSE_SCORES if make is cascaded_embeddings else [])
+        for make in MAKERS
+    ],
+)
 def test_items_are_pulled_to_codewords_and_the_classifier_learns(make):
     enough = {"bits": ((24, 12, 6), (16, 8, 4))} if make is cascaded_embeddings else {}
     trainer, heads = make(num_classes=10, **enough)
@@ -265,10 +293,12 @@ def test_items_are_pulled_to_codewords_and_the_classifier_learns(make):
     def distances():
         features = trainer.models["trunk"](x)
         values = []
-        for head in heads:  # outputs as in training, lifted or not
-            outputs = head.train()(features)
-            values.append(float(head.codeword_nll(outputs, y)))
-            values.append(float(head.class_nll(outputs, y)))
+        for head in heads:  # outputs as in training, of constant width or not
+            outputs = head.train().outputs(features)
+            code = head.code_outputs(outputs.embeddings, head.bits)
+            targets = head.classes.targets(y, head.bits)
+            values.append(float(codeword_nll(code, targets, tanh=True)))
+            values.append(float(class_nll(outputs.class_scores, y)))
         return values
 
     merged = []
@@ -286,7 +316,13 @@ def test_items_are_pulled_to_codewords_and_the_classifier_learns(make):
     assert all(now < 0.85 * then for now, then in pairs), (distances(), merged)
 
 
-@pytest.mark.parametrize("make", [make for make in MAKERS if make is not two_stream])
+def test_heads_of_levels_say_that_their_classifiers_would_learn_nothing():
+    trainer, _ = cascaded_embeddings(num_classes=10, bits=((24, 12, 6), (16, 8, 4)))
+    with pytest.raises(ValueError, match=r"no class scores.*ClassTerms\(class_weight=0\)"):
+        trainer.train(num_epochs=1)
+
+
+@pytest.mark.parametrize("make", MAKERS)
 def test_all_lengths_trained_jointly(make):
     trainer, heads = make(longer="joint")
     trainer.end_of_epoch_hook = chain_hooks(*hooks(heads, "epoch", 1))
@@ -297,19 +333,12 @@ def test_all_lengths_trained_jointly(make):
         assert [head.codes(x, bits).shape[1] for bits in head.all_bits] == [*head.all_bits]
 
 
-def test_two_streams_cannot_train_all_lengths_jointly():
-    trainer, heads = two_stream(longer="joint")
-    (trainer.end_of_epoch_hook,) = hooks(heads, "epoch", 1)
-    with pytest.raises(ValueError, match="had 64 items, the loss got 128"):
-        trainer.train(num_epochs=2)
-
-
 def test_real_embeddings_alone_make_the_graph():
     """In adversarial training: NMLoss around metric_loss, and around nothing else."""
     trainer, (head,) = deep_adversarial()
     trainer.train(num_epochs=1)
     assert [len(e) for e, _ in head.seen] == [BATCH] * STEPS
-    twin = ProgressiveHead(64, head.all_bits, lift=True)
+    twin = ProgressiveHead(64, head.all_bits, constant_width=True)
     for embeddings, labels in head.seen:
         twin.observe(embeddings, labels)
     torch.testing.assert_close(
@@ -339,7 +368,7 @@ def test_a_stage_of_the_generator_alone_cannot_merge():
 def test_synthetic_embeddings_would_enter_batch_norm():
     trainer, (head,) = deep_adversarial()
     trainer.models["embedder"] = normed = ProgressiveHead(
-        64, head.all_bits, lift=True, batch_norm=True
+        64, head.all_bits, constant_width=True, batch_norm=True
     )
     trainer.train(num_epochs=1)
     assert normed.norm.num_batches_tracked == 2 * STEPS
@@ -366,8 +395,8 @@ def test_the_adversarial_loss_itself_cannot_be_wrapped():
 
 
 @pytest.mark.parametrize("make", [train_with_classifier, deep_adversarial])
-def test_a_classifier_needs_the_lift(make):
-    trainer, heads = make(lift=False)
+def test_a_classifier_needs_constant_width(make):
+    trainer, heads = make(constant_width=False)
     (trainer.end_of_epoch_hook,) = hooks(heads, "epoch", 1)
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
         trainer.train(num_epochs=2)
@@ -375,13 +404,13 @@ def test_a_classifier_needs_the_lift(make):
 
 def test_one_head_cannot_serve_several_levels():
     trainer, _ = cascaded_embeddings(bits=((40, 20, 10),))
-    with pytest.raises(ValueError, match=r"shape \(B, 40\), got \(64, 24\)"):
+    with pytest.raises(ValueError, match=r"shape \(B, 40\).*, got \(64, 24\)"):
         trainer.train(num_epochs=1)
 
 
 @pytest.mark.parametrize("bits", [((24, 12, 4), (16, 8, 2)), ((24, 12), (16, 8))])
-def test_heads_of_levels_need_the_lift(bits):
-    trainer, heads = cascaded_embeddings(bits=bits, lift=False)
+def test_heads_of_levels_need_constant_width(bits):
+    trainer, heads = cascaded_embeddings(bits=bits, constant_width=False)
     del trainer.models["classifier_0"], trainer.loss_funcs["classifier_loss_0"]
     trainer.end_of_epoch_hook = chain_hooks(*hooks(heads, "epoch", 1))
     with pytest.raises(ValueError, match=r"shape \(B, 12\), got \(64, 20\)"):

@@ -1,13 +1,10 @@
-import itertools
 import math
 
 import pytest
 import torch
 
-from pml_nmlayer.hooks import ProgressiveMerging, WhenPlateau, WhenSettled
-from pml_nmlayer.hooks.schedules import cycle_times, strongest_edges
+from pml_nmlayer.hooks import ProgressiveMerging, WhenPlateau
 from pml_nmlayer.layers import ProgressiveHead
-from pml_nmlayer.merging.scorers import Correlation
 
 LABELS = torch.arange(20) % 3
 
@@ -68,95 +65,6 @@ def test_a_plateau_reads_the_metric_from_the_trainer():
         assert head.stage == (trainer.epoch == 3)
 
 
-# A settled graph
-
-
-def test_strongest_edges_are_those_of_the_graph():
-    head = make_head(scorer=Correlation("equal"))
-    assert strongest_edges(head) == []
-    observe(head)
-    rho = head.layers[0].graph.correlation().abs()
-    pairs = sorted(
-        ((i, j) for i in range(12) for j in range(i + 1, 12)),
-        key=lambda pair: -rho[pair].item(),
-    )
-    assert strongest_edges(head) == sorted(12 * i + j for i, j in pairs[:6])
-
-
-def test_a_settled_graph_merges():
-    head = make_head(scorer=Correlation("equal"), memory=20)
-    merging = ProgressiveMerging(head, schedule=WhenSettled(window=3))
-    merged_after = 0
-    for epoch in range(1, 30):
-        observe(head, seed=min(epoch, 8))  # the same batch from epoch 8 on
-        if merging.step(epoch):
-            merged_after = epoch
-            break
-    assert merged_after >= 11  # three epochs in a row like the one before
-
-
-def test_settling_counts_epochs_in_a_row():
-    head = make_head(scorer=Correlation("equal"))
-    schedule = WhenSettled(window=2, overlap=1.0)
-    answers = []
-    for epoch, seed in enumerate([1, 1, 2, 2, 2], start=1):
-        head.layers[0].graph.reset()
-        observe(head, seed)
-        answers.append(schedule.is_due(head, epoch, None))
-    assert answers == [False, False, False, False, True]
-
-
-def test_settled_waits_and_hurries():
-    head = make_head()
-    slow = WhenSettled(window=1, min_epochs=5)
-    fast = WhenSettled(window=50, max_epochs=3)
-    for epoch in range(1, 6):
-        observe(head, seed=0)
-        assert slow.is_due(head, epoch, None) == (epoch == 5)
-        assert fast.is_due(head, epoch, None) == (epoch >= 3)
-
-
-# Cycles
-
-
-def test_cycles_alternate_active_and_frozen_phases():
-    head = make_head()
-    merging = ProgressiveMerging(head, epochs_per_stage=6, cycles=2)
-    bits = []
-    for epoch in range(1, 14):
-        observe(head)
-        merging.step(epoch)
-        bits.append(head.bits)
-    assert bits == [12, 6, 6, 12, 12, 6, 6, 3, 3, 6, 6, 3, 3]
-    assert (head.finished, head.changes) == (True, 6)
-
-
-def test_a_resumed_run_is_in_the_same_cycle():
-    expected, bits = [], []
-    for resumed in (False, True):
-        head = make_head()
-        merging = ProgressiveMerging(head, epochs_per_stage=6, cycles=2)
-        for epoch in range(1, 14):
-            if resumed and epoch in (3, 5, 9):
-                state, schedule = head.state_dict(), merging.state_dict()
-                head = make_head()
-                head.load_state_dict(state)
-                merging = ProgressiveMerging(head, epochs_per_stage=6, cycles=2)
-                merging.load_state_dict(schedule)
-            observe(head)
-            merging.step(epoch)
-            (bits if resumed else expected).append(head.bits)
-    assert bits == expected
-
-
-def test_parts_of_a_stage_are_nearly_equal():
-    for length in range(5, 30):
-        times = [0, *cycle_times([length], cycles=3)]
-        parts = [b - a for a, b in itertools.pairwise(times)]
-        assert len(parts) == 5
-        assert max(parts) - min(parts) <= 1
-
-
 # State
 
 
@@ -164,8 +72,8 @@ def test_parts_of_a_stage_are_nearly_equal():
     "schedule",
     [
         lambda: WhenPlateau(patience=2),
-        lambda: WhenSettled(window=2, overlap=0.5),
-        lambda: WhenSettled(window=99, max_epochs=3),
+        lambda: WhenPlateau(patience=9, max_epochs=3),
+        lambda: WhenPlateau(patience=1, min_epochs=4),
     ],
 )
 def test_a_schedule_goes_on_from_its_state(schedule):
@@ -188,15 +96,42 @@ def test_a_schedule_goes_on_from_its_state(schedule):
     assert len(set(run(resume=False))) > 1
 
 
-def test_on_change_is_told_of_every_change():
+def test_on_change_is_told_of_every_merge():
     head, told = make_head(), []
     merging = ProgressiveMerging(
-        head, epochs_per_stage=3, cycles=2, on_change=lambda h: told.append(h.bits)
+        head, epochs_per_stage=3, on_change=lambda h: told.append((h.bits, h.stage))
     )
     for epoch in range(1, 8):
         observe(head)
         merging.step(epoch)
-    assert told == [6, 12, 6, 3, 6, 3]
+    assert told == [(6, 1), (3, 2)]
+
+
+def test_a_plateau_goes_on_from_a_state_of_version_0_1_0():
+    """Which counted changes of phase, of which a head without cycles has one a merge."""
+    head = make_head()
+    observe(head)
+    head.merge_next()
+    schedule = WhenPlateau(patience=2)
+    state = {"best": 0.5, "age": 1, "changes": 1, "start": 3, "lasted": 2}
+    merging = ProgressiveMerging(head, schedule=schedule)
+    merging.load_state_dict({"schedule": "WhenPlateau", "state": state, "cycles": 1})
+    observe(head)
+    assert merging.step(6, metric=0.4)  # the second epoch without a better value
+    assert merging.state_dict()["state"]["merges"] == 1
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: WhenPlateau(3),
+        lambda: ProgressiveMerging(make_head(), 2),
+        lambda: ProgressiveMerging(make_head(), epochs_per_stage=3, cycles=2),
+    ],
+)
+def test_options_have_names(call):
+    with pytest.raises(TypeError, match="argument"):
+        call()
 
 
 def merging(**options):
@@ -210,11 +145,6 @@ def merging(**options):
         (lambda: WhenPlateau(min_delta=-1), "min_delta must be >= 0"),
         (lambda: WhenPlateau(min_epochs=0), "min_epochs must be at least 1"),
         (lambda: WhenPlateau(min_epochs=3, max_epochs=2), "at least min_epochs=3, got 2"),
-        (lambda: WhenSettled(window=0), "window must be at least 1"),
-        (lambda: WhenSettled(overlap=0), r"overlap must lie in \(0, 1\], got 0"),
-        (lambda: merging(schedule=WhenSettled(), cycles=2), "fixed lengths"),
-        (lambda: merging(epochs_per_stage=2, cycles=2), "2 cycles need .* at least 3"),
-        (lambda: merging(epochs_per_stage=2, cycles=0), "cycles must be at least 1"),
         (lambda: merging(schedule=WhenPlateau()).step(1), r"needs step\(epoch, metric"),
         (lambda: merging(epochs_per_stage=2).step(1, 0.5), "FixedTimes takes no metric"),
         (
@@ -229,15 +159,9 @@ def merging(**options):
         ),
         (
             lambda: merging(epochs_per_stage=2).load_state_dict(
-                merging(schedule=WhenSettled()).state_dict()
+                merging(schedule=WhenPlateau()).state_dict()
             ),
-            "saved with schedule 'WhenSettled', here it is 'FixedTimes'",
-        ),
-        (
-            lambda: merging(epochs_per_stage=3).load_state_dict(
-                merging(epochs_per_stage=3, cycles=2).state_dict()
-            ),
-            "saved with cycles 2, here it is 1",
+            "saved with schedule 'WhenPlateau', here it is 'FixedTimes'",
         ),
     ],
 )

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from pml_nmlayer.classes.terms import ClassTerms
 from pml_nmlayer.layers import ProgressiveHead
 from pml_nmlayer.losses import CSQLoss, DPNLoss, NMLoss, OrthoHashLoss
 
@@ -27,7 +28,7 @@ def test_centres_are_the_codewords_of_the_merge(cls, labels, device):
     assert not list(loss.parameters())  # the head is the model's
     for stage, bits in enumerate((16, 8, 4)):
         h = head(x.to(device))
-        own = loss.codebook if stage == 0 else head.layers[stage - 1].codewords
+        own = loss.codebook if stage == 0 else head.classes.codewords(bits)
         alone = cls(4, bits, codebook=own.cpu())
         if cls is CSQLoss:  # the first of its tie bits
             alone.tie_bits.copy_(loss.tie_bits[:bits])
@@ -40,9 +41,14 @@ def test_centres_are_the_codewords_of_the_merge(cls, labels, device):
 
 @CLASSES
 @pytest.mark.parametrize("longer", ["drop", "joint"])
-def test_it_trains_through_merges_also_jointly_with_longer_codes(cls, longer):
+@pytest.mark.parametrize(
+    "given",
+    [lambda head: {"head": head}, lambda _: {}],
+    ids=["with head", "NMLoss binds it"],
+)
+def test_it_trains_through_merges_also_jointly_with_longer_codes(cls, longer, given):
     head = a_head(longer=longer)
-    loss = NMLoss(cls(4, 16, head=head), head, label_weight=0)
+    loss = NMLoss(cls(4, 16, **given(head)), head, class_terms=ClassTerms(label_weight=0))
     optimizer = torch.optim.Adam(head.parameters(), lr=0.01)
     x = F.one_hot(LABELS, 6).float() + 0.1 * torch.randn(32, 6)
     for step in range(150):
@@ -67,6 +73,25 @@ def test_a_copy_follows_the_head_that_is_copied_with_it():
 
 
 @CLASSES
+def test_at_constant_width_the_centres_stay_what_they_are(cls):
+    for head, options in (
+        (a_head(constant_width=True), {}),
+        (a_head(), {"constant_width": True}),
+        (ProgressiveHead(6, bits=(16, 8, 4)), {}),  # which knows no codewords
+    ):
+        loss = cls(4, 16)
+        wrapped, x = NMLoss(loss, head, **options), torch.randn(32, 6)
+        assert head.constant_width
+        assert not loss.takes_shorter
+        for _ in range(2):
+            h = head(x)
+            assert h.shape == (32, 16)
+            expected = loss(h, LABELS)
+            torch.testing.assert_close(wrapped.terms(h, LABELS)["loss"], expected)
+            head.merge_next()
+
+
+@CLASSES
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -79,7 +104,15 @@ def test_a_copy_follows_the_head_that_is_copied_with_it():
             lambda cls: cls(4, 16, head=ProgressiveHead(6, bits=(16, 8))),
             "got num_classes=None",
         ),
-        (lambda cls: cls(4, 16, head=a_head(lift=True)), "lift=True .* leave head out"),
+        (
+            lambda cls: cls(4, 16, head=a_head(constant_width=True)),
+            "constant_width=True .* leave head out",
+        ),
+        (
+            lambda cls: NMLoss(cls(4, 8), a_head()),
+            r"embedding_size=8 .*bits=\(16, 8, 4\)",
+        ),
+        (lambda cls: NMLoss(cls(3, 16), a_head()), "num_classes=3 .* got num_classes=4"),
         (lambda cls: cls(4, 16, head=torch.nn.Linear(6, 16)), "got num_classes=None"),
     ],
 )

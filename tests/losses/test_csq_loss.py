@@ -82,8 +82,8 @@ def test_a_tie_takes_the_saved_bit_and_no_class_is_preferred():
 
 
 def test_codebook_is_hadamard_where_it_fits_and_maximin_elsewhere():
-    assert torch.equal(CSQLoss(10, 32, seed=3).codebook, hadamard_codebook(10, 32, 3))
-    assert torch.equal(CSQLoss(10, 48, seed=3).codebook, maximin_codebook(10, 48, 3))
+    assert torch.equal(CSQLoss(10, 32, seed=3).codebook, hadamard_codebook(10, 32, seed=3))
+    assert torch.equal(CSQLoss(10, 48, seed=3).codebook, maximin_codebook(10, 48, seed=3))
 
 
 def test_least_at_large_outputs_on_the_side_of_the_centre():

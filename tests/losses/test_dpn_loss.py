@@ -80,7 +80,7 @@ def test_zero_beyond_the_margin_on_the_right_side():
 
 def test_codebook_is_hadamard_where_it_fits_and_maximin_elsewhere():
     assert torch.equal(DPNLoss(10, 32).codebook, hadamard_codebook(10, 32))
-    assert torch.equal(DPNLoss(10, 48, seed=2).codebook, maximin_codebook(10, 48, 2))
+    assert torch.equal(DPNLoss(10, 48, seed=2).codebook, maximin_codebook(10, 48, seed=2))
 
 
 def test_items_without_classes_count_zero():

@@ -121,7 +121,9 @@ def test_cosine_and_arc_agree_without_margin():
 
 def test_codebook_is_hadamard_where_it_fits_and_maximin_elsewhere():
     assert torch.equal(OrthoHashLoss(10, 32).codebook, hadamard_codebook(10, 32))
-    assert torch.equal(OrthoHashLoss(10, 48, seed=2).codebook, maximin_codebook(10, 48, 2))
+    assert torch.equal(
+        OrthoHashLoss(10, 48, seed=2).codebook, maximin_codebook(10, 48, seed=2)
+    )
 
 
 @TYPES

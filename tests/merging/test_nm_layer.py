@@ -11,12 +11,18 @@ from tests import naive
 from tests.hamming.test_hamming import random_codes, random_labels
 
 
-def frozen_layer(in_bits=12, out_bits=5, scorer="complementary", seed=0, **kwargs):
-    if scorer == "codewords":
-        kwargs["num_classes"] = 2
-    layer = NMLayer(in_bits, out_bits, scorer, **kwargs)
-    layer.observe(random_codes(40, in_bits, seed), random_labels(40, "class ids", seed))
-    layer.freeze()
+def agreement_of(layer, codes, seed=0):
+    """E[b tᵀ] with random targets, for the scorer that cannot do without."""
+    if not layer.scorer.needs_codewords:
+        return None
+    return codes.T @ random_codes(len(codes), layer.target_bits, seed + 1000) / len(codes)
+
+
+def frozen_layer(in_bits=12, out_bits=5, scorer="drop_one", seed=0, **kwargs):
+    layer = NMLayer(in_bits, out_bits, scorer=scorer, **kwargs)
+    codes = random_codes(40, in_bits, seed)
+    layer.observe(codes, random_labels(40, "class ids", seed))
+    layer.freeze(agreement_of(layer, codes, seed))
     return layer
 
 
@@ -61,35 +67,21 @@ def test_gradients_reach_every_neuron_of_a_group(scorer):
     assert (u.grad.abs().sum(0) > 0).all()
 
 
-@pytest.mark.parametrize("scorer", SCORERS)
-def test_members_get_the_full_signed_gradient(scorer, dtype):
-    layer = frozen_layer(scorer=scorer, gradient="full")
-    u = torch.randn(6, 12, dtype=dtype, requires_grad=True)
-    g = torch.randn(6, 5, dtype=dtype)
-    layer(u).backward(g)
-    expected = g[:, layer.groups] * layer.weights.sign().to(dtype)
-    assert torch.equal(u.grad, expected)
-
-
-@pytest.mark.parametrize(
-    ("gradient", "speed"), [("full", [1.0, 1.0]), ("weighted", [0.5, 0.5])]
-)
-def test_a_full_group_moves_as_fast_as_a_single_neuron(gradient, speed):
+def test_a_group_moves_half_as_fast_as_a_single_neuron():
     a, b = random_codes(60, 1, 1), random_codes(60, 1, 2)
-    layer = NMLayer(4, 2, Correlation("equal"), gradient=gradient)
+    layer = NMLayer(4, 2, scorer=Correlation("equal"))
     layer.observe(torch.cat([a, b, -a, b], 1))
     layer.freeze()
     u = torch.zeros(1, 4, requires_grad=True)
     layer(u).sum().backward()
     step = layer(u.grad)  # how far one unit of SGD moves each output
-    torch.testing.assert_close(step, torch.tensor([speed]))
+    torch.testing.assert_close(step, torch.tensor([[0.5, 0.5]]))
 
 
-@pytest.mark.parametrize("weighted", [True, False])
-def test_the_derivative_is_exact_when_asked_for_and_in_eval_mode(weighted):
-    layer = frozen_layer(gradient="weighted" if weighted else "full").double()
-    if not weighted:
-        layer.eval()
+@pytest.mark.parametrize("scorer", SCORERS)
+@pytest.mark.parametrize("training", [True, False])
+def test_the_derivative_is_exact(scorer, training):
+    layer = frozen_layer(scorer=scorer).double().train(training)
     u = torch.randn(3, 12, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(layer, u)
 
@@ -138,7 +130,7 @@ def test_a_frozen_layer_does_not_observe():
 
 
 def test_labels_are_not_needed_for_equal_weights():
-    layer = NMLayer(12, 5, Correlation("equal"))
+    layer = NMLayer(12, 5, scorer=Correlation("equal"))
     layer.observe(random_codes(40, 12))
     layer.freeze()
     assert layer.phase == "frozen"
@@ -188,10 +180,9 @@ def test_constant_and_identical_bits_merge_without_nan():
     codes = random_codes(30, 1).repeat(1, 6)
     codes[:, 0] = 1
     for scorer in SCORERS:
-        classes = 2 if scorer == "codewords" else None
-        layer = NMLayer(6, 1, scorer, num_classes=classes)
+        layer = NMLayer(6, 1, scorer=scorer)
         layer.observe(codes, random_labels(30, "class ids"))
-        layer.freeze()
+        layer.freeze(agreement_of(layer, codes))
         assert torch.isfinite(layer(torch.randn(2, 6))).all()
 
 
@@ -207,7 +198,7 @@ def test_lift_equals_loop_and_is_an_isometry(scorer, dtype, device):
 
 
 def test_vectors_of_a_loss_are_merged_like_the_bits():
-    layer = frozen_layer(scorer="complementary", max_group=6)
+    layer = frozen_layer(scorer="drop_one", max_group=6)
     v, vectors = torch.randn(7, 5), torch.randn(3, 12)
     merged = layer(vectors) / layer.merge_matrix().norm(dim=1)
     torch.testing.assert_close(layer.lift(v) @ vectors.T, v @ merged.T)
@@ -223,7 +214,7 @@ def test_a_bit_that_was_pruned_has_no_part_in_what_is_lifted():
 
 def test_a_negated_bit_points_the_same_way_lifted_as_before_the_merge():
     a, b = random_codes(60, 1, 1), random_codes(60, 1, 2)
-    layer = NMLayer(4, 2, Correlation("equal"))
+    layer = NMLayer(4, 2, scorer=Correlation("equal"))
     codes = torch.cat([a, b, -a, b], 1)
     layer.observe(codes)
     layer.freeze()
@@ -241,10 +232,34 @@ def test_autocast():
         )
         layer.activate()
         layer.observe(u.bfloat16(), torch.arange(4) % 2)
-    other = NMLayer(12, 5, "complementary")
+    other = NMLayer(12, 5, scorer="drop_one")
     other.observe(u, torch.arange(4) % 2)
     for name, value in layer.state_dict().items():
         assert torch.equal(value, other.state_dict()[name]), name
+
+
+def without_agreement():
+    layer = NMLayer(8, 3, scorer="codewords")
+    layer.observe(random_codes(9, 8))
+    layer.freeze()
+
+
+def test_a_plan_is_what_freeze_would_do_and_does_nothing_itself():
+    for scorer in SCORERS:
+        layer = NMLayer(12, 5, scorer=scorer)
+        codes = random_codes(40, 12)
+        layer.observe(codes, random_labels(40, "class ids"))
+        before = {name: value.clone() for name, value in layer.state_dict().items()}
+        plan = layer.plan(agreement_of(layer, codes))
+        for name, value in before.items():
+            assert torch.equal(layer.state_dict()[name], value), name
+        other = copy.deepcopy(layer)
+        layer.freeze(plan=plan)
+        other.freeze(agreement_of(layer, codes))
+        assert layer.phase == other.phase == "frozen"
+        for name, value in layer.state_dict().items():
+            assert torch.equal(other.state_dict()[name], value), name
+        assert torch.equal(layer.merge_matrix(), plan.matrix(5))
 
 
 @pytest.mark.parametrize(
@@ -255,7 +270,6 @@ def test_autocast():
         (lambda: NMLayer(8, 0), ValueError, "1 <= out_bits < in_bits"),
         (lambda: NMLayer(8, 3, max_group=2), ValueError, "use at least 3"),
         (lambda: NMLayer(8, 3, scorer="?"), ValueError, "scorer must be one of"),
-        (lambda: NMLayer(8, 3, gradient="half"), ValueError, "gradient must be 'full'"),
         (lambda: NMLayer(8, 3)(torch.randn(2, 7)), ValueError, r"shape \(B, 8\)"),
         (lambda: NMLayer(8, 3)(torch.randn(8)), ValueError, r"shape \(B, 8\)"),
         (
@@ -264,12 +278,19 @@ def test_autocast():
             "2 items but 3 labels",
         ),
         (
-            lambda: NMLayer(8, 3, "prune").observe(torch.randn(2, 8)),
+            lambda: NMLayer(8, 3, scorer="prune").observe(torch.randn(2, 8)),
             ValueError,
             "needs labels",
         ),
         (lambda: NMLayer(8, 3).freeze(), RuntimeError, "no usable batch"),
         (lambda: frozen_layer().freeze(), RuntimeError, "frozen already"),
+        (lambda: frozen_layer().plan(), RuntimeError, "frozen already"),
+        (lambda: NMLayer(8, 3).plan(), RuntimeError, "no usable batch"),
+        (
+            lambda: without_agreement(),
+            RuntimeError,
+            r"towards codewords: pass freeze\(agreement=",
+        ),
     ],
 )
 def test_bad_input(call, error, message):

@@ -6,18 +6,14 @@ from torch import Tensor
 
 from .base import Scorer
 from .codewords import Codewords
-from .complementary import Complementary
 from .controls import Prune, Random
 from .correlation import Correlation
 from .drop_one import DropOne
 from .function_scorer import FunctionScorer
-from .merge_cost import MergeCost
 
 SCORERS: dict[str, Callable[[], Scorer]] = {
     "correlation": Correlation,
     "drop_one": DropOne,
-    "complementary": Complementary,
-    "merge_cost": MergeCost,
     "codewords": Codewords,
     "random": Random,
     "prune": Prune,

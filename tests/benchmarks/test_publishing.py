@@ -1,0 +1,187 @@
+"""The small form of a report: a short table, one chart, a summary that `compare` takes."""
+
+import copy
+import json
+
+import pytest
+
+from benchmarks.__main__ import main
+from benchmarks.reporting import chart, packing, publishing, short_table
+from benchmarks.reporting.summary import load_summary, save_small_summary, save_summary
+from tests.benchmarks.conftest import ROOT
+from tests.benchmarks.test_summary import suite, summary, timed  # noqa: F401
+
+TABLE = """## Suite `s`: one
+
+| method | mAP@all, 12 bits |
+| ------ | ---------------- |
+| a \\| b | 0.500 ± 0.010    |
+
+- Tie-aware mAP@all: as ever.
+- P@r≤2: inclusive.
+- no: A does not suit this data set (several labels (here)).
+- no: B does not suit this data set (several labels (here)).
+- no: C does not suit this data set (another reason).
+- Command: `c`.
+
+### Details
+
+| method | bits | P@r≤2 | mAP@all, superclasses | head, served |
+| ------ | ---- | ----- | --------------------- | ------------ |
+| a      | 12   | 0.1   | 0.200 ± 0.010         | 48           |
+
+### Codes along the way: mAP@all
+
+| method | bits | before_1 | after_1 | end |
+| ------ | ---- | -------- | ------- | --- |
+| a      | 12   | 0.3      | 0.4     | 0.5 |
+
+### Balance and redundancy of bits
+
+| method | bits | Gini, end |
+| ------ | ---- | --------- |
+| a      | 12   | 0.1       |
+
+### Statistics
+
+| mean rank | method |
+| --------- | ------ |
+| 1.00      | a      |
+"""
+
+
+@pytest.fixture
+def published(copied, smoke_file, tmp_path):
+    """Publish the smoke suite by the command: (its whole summary, the folder)."""
+    where = ["--suite", str(smoke_file), "--out", str(copied)]
+    assert main(["report", *where, "--publish", str(tmp_path / "published")]) == 0
+    return load_summary(copied / "smoke" / "summary.json"), tmp_path / "published"
+
+
+def test_equal_results_are_the_same_after_publishing(
+    published, finished, smoke_file, capsys
+):
+    whole, folder = published
+    capsys.readouterr()
+    words = ["compare", "--suite", str(smoke_file), "--out", str(finished[-1])]
+    assert main([*words, "--baseline", str(folder / "summary.json")]) == 0
+    said = capsys.readouterr().out.strip()
+    assert said.startswith("all well: ")
+    assert said.endswith(" same")
+    assert "," not in said
+    for narrowed in (["--seeds", "1"], ["--methods", "itq"], ["--bits", "12"]):
+        assert main([*words, *narrowed, "--baseline", str(folder / "summary.json")]) == 0
+
+    worse = copy.deepcopy(whole)  # a baseline that was better
+    for values in worse["datasets"]["digits"]["rows"]["itq"]["values"]["map"].values():
+        for seed in values:
+            values[seed] += 0.01
+    save_small_summary(folder / "summary.json", worse)
+    capsys.readouterr()
+    assert main([*words, "--baseline", str(folder / "summary.json")]) == 1
+    assert "REGRESSION: 1 worse, " in capsys.readouterr().out
+
+
+def test_what_is_published(published):
+    whole, folder = published
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "chart.png",
+        "summary.json",
+        "table.md",
+    ]
+    small = load_summary(folder / "summary.json")
+    assert small == packing.reduced(whole)
+    rows = small["datasets"]["digits"]["rows"]
+    assert set(rows["itq"]["values"]) == {"map"}
+    assert rows["broken"]["missing"]["12"]["0"].startswith("failed: ValueError: Invalid")
+    assert (folder / "chart.png").read_bytes().startswith(b"\x89PNG")
+    text = (folder / "table.md").read_text()
+    assert f"`{whole['command']}`" in text
+    assert "### Details" not in text
+    assert "(chart.png)" in text
+
+
+def test_a_packed_summary_is_the_reduced_one(summary, timed):  # noqa: F811
+    rows = summary["datasets"]["digits"]["rows"]
+    rows["supcon"]["entry"] = "another"
+    other = copy.deepcopy(summary["datasets"]["digits"])
+    del other["rows"]["itq"]
+    other["rows"]["supcon"]["settings"]["lr"] = 0.5
+    other["rows"]["supcon"]["values"]["map"]["12"]["0"] = 0.123456
+    summary["datasets"]["other"] = other
+    for whole in (summary, timed):
+        reduced = packing.reduced(whole)
+        text = json.dumps(packing.packed(reduced), allow_nan=False)
+        assert packing.unpacked(json.loads(text)) == reduced
+    reduced = packing.reduced(summary)
+    found = reduced["datasets"]["other"]["rows"]["supcon"]["values"]["map"]["12"]
+    assert found == {"0": 0.1235, "1": 1.12}
+
+
+def test_a_summary_of_an_older_version_is_read(summary, tmp_path):  # noqa: F811
+    old = {key: value for key, value in summary.items() if key != "digits"}
+    save_summary(tmp_path / "old.json", old)
+    assert load_summary(tmp_path / "old.json") == summary
+
+
+def test_a_short_table_keeps_what_is_read():
+    text = short_table.shortened(TABLE, "the command")
+    assert text.startswith("## Suite `s`: one\n\n![the chart of this suite](chart.png)\n\n")
+    assert "`the command`" in text
+    for kept in (
+        "|a \\| b|0.500 ± 0.010|",
+        "- no: A; B do not suit this data set (several labels (here)).",
+        "- no: C does not suit this data set (another reason).",
+        "|method|bits|mAP@all, superclasses|\n|---|---|---|\n|a|12|0.200 ± 0.010|",
+        "|method|bits|after_1|\n|---|---|---|\n|a|12|0.4|",
+        "### Statistics\n\n|mean rank|method|",
+    ):
+        assert kept in text, kept
+    for left_out in ("P@r≤2", "head, served", "before_1", "Gini"):
+        assert left_out not in text
+    both = short_table.shortened(
+        f"{TABLE}\n{TABLE}\n## All data sets\n\n| mean rank |\n| --- |\n| 1 |\n", "c"
+    )
+    assert "### Statistics" not in both
+    assert "## All data sets\n\n|mean rank|" in both
+    assert both.count("(chart.png)") == 1
+
+
+def test_a_chart_of_lines_dots_or_ratios(summary, timed, tmp_path):  # noqa: F811
+    lines = chart.draw(summary)
+    labels = [line.get_label() for line in lines.axes[0].get_lines()]
+    assert labels == ["ITQ on raw features", "sign(SupCon)"]
+    assert lines.axes[0].get_xlabel() == "bits"
+    single = copy.deepcopy(summary)
+    for row in single["datasets"]["digits"]["rows"].values():
+        row["values"] = {m: {"12": v["12"]} for m, v in row["values"].items() if "12" in v}
+    assert "two standard errors" in chart.draw(single).get_supxlabel()
+    ratios = chart.draw(timed)
+    assert [t.get_text() for t in ratios.axes[0].get_yticklabels()] == ["map/argsort"]
+    for place, figure in enumerate((lines, ratios)):
+        chart.save(figure, tmp_path / f"{place}.png")
+        assert (tmp_path / f"{place}.png").stat().st_size < 20_000
+
+
+def test_the_best_of_each_family_are_strong():
+    names = [f"row{place}" for place in range(12)]
+    rows = {n: {"entry": n, "method": "dpsh"} for n in names}
+    rows |= {n: {"entry": n, "method": n} for n in ("dpsh_nm", "supcon_nm", "csq_nm")}
+    best = ["csq_nm", "dpsh_nm", "supcon_nm", *names]
+    assert chart._strong(best, rows) == ["csq_nm", "dpsh_nm", "row0", "row1"]
+    assert chart._strong(names[:10], rows) == names[:10]
+
+
+def test_stored_results_are_small_and_complete():
+    results = ROOT / "docs" / "results"
+    if not results.is_dir():
+        pytest.skip("results are no part of a source distribution")
+    files = [*results.rglob("*"), *(ROOT / "benchmarks" / "configs").rglob("*")]
+    assert sum(path.stat().st_size for path in files if path.is_file()) < 800_000
+    for folder in results.iterdir():
+        assert {p.name for p in folder.iterdir()} == {
+            short_table.CHART,
+            publishing.SUMMARY,
+            publishing.TABLE,
+        }
+        assert load_summary(folder / publishing.SUMMARY)["digits"] == packing.DIGITS
