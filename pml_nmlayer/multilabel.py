@@ -13,6 +13,7 @@ from pytorch_metric_learning.utils import common_functions as c_f
 from torch import Tensor
 
 from .evaluation import HammingAccuracyCalculator
+from .labels.checks import check_labels
 from .labels.label_sets import as_label_sets, check_miner
 
 Cls = TypeVar("Cls", bound=type)
@@ -56,6 +57,8 @@ def multilabel(cls: Cls) -> Cls:
         >>> multilabel(GlobalEmbeddingSpaceTester).__name__
         'MultiLabelGlobalEmbeddingSpaceTester'
     """
+    if not isinstance(cls, type):
+        raise ValueError(f"multilabel takes a PML trainer or tester class, got {cls!r}")
     for base in cls.__mro__:
         if base.__name__ in _WALKS_THROUGH_CLASSES:
             raise ValueError(
@@ -142,9 +145,10 @@ def _checked(batch: Any) -> Any:
     if c_f.is_list_or_tuple(labels):  # what the default collation makes of lists
         labels = np.stack([c_f.to_numpy(column) for column in labels], axis=1)
     rows = torch.as_tensor(labels)
-    if rows.ndim != 2 or not bool(((rows == 0) | (rows == 1)).all()):
+    if rows.ndim != 2:
         raise ValueError(
             "labels must be multi-hot rows (B, C) of 0 and 1, got shape "
             f"{tuple(rows.shape)}; for class ids use PML's own class"
         )
+    check_labels(rows, len(rows), read=True)
     return batch

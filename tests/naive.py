@@ -849,3 +849,49 @@ def ridge_in_groups(moment, agreement, groups, ridge):
             weights[k] = w
             error -= w * agreement[k][g]
     return weights, error
+
+
+def histograms_without(q, q_labels, r, r_labels, left_out, own=None):
+    """Grades of the items at each distance; `left_out(i, j)` names pairs that do not count.
+
+    Labels are rows of 0 and 1, or class ids. `own(i)` is the item that query i is, or None.
+    """
+    bits = len(q[0])
+    table = [[[] for _ in range(bits + 1)] for _ in q]
+    for i in range(len(q)):
+        for j in range(len(r)):
+            if left_out(i, j) or (own is not None and own(i) == j):
+                continue
+            distance = sum(1 for a, b in zip(q[i], r[j], strict=True) if a != b)
+            if isinstance(q_labels[i], list):
+                both = zip(q_labels[i], r_labels[j], strict=True)
+                grade = sum(1 for a, b in both if a and b)
+            else:
+                grade = int(q_labels[i] == r_labels[j])
+            table[i][distance].append(grade)
+    return table
+
+
+def hit_rate(ranked, k):
+    """Recall@K of one order: whether any of the first k is relevant; NaN without any."""
+    if not any(ranked):
+        return math.nan
+    return float(any(ranked[:k]))
+
+
+def cumulative_gain(ranked, k):
+    """ACG@k of one order of grades; NaN without a relevant item."""
+    if not any(ranked):
+        return math.nan
+    first = ranked[:k]
+    return sum(first) / len(first)
+
+
+def weighted_precision(ranked, k):
+    """WAP@k of one order of grades: mean ACG at the hits among the first k."""
+    if not any(ranked):
+        return math.nan
+    gains = [
+        sum(ranked[: i + 1]) / (i + 1) for i, grade in enumerate(ranked[:k]) if grade > 0
+    ]
+    return sum(gains) / len(gains) if gains else 0.0

@@ -18,11 +18,16 @@ def check_codes(codes: Tensor, name: str = "codes") -> None:
         raise ValueError(
             f"{name} must have shape (N, K) with K >= 1, got {tuple(codes.shape)}"
         )
-    if not bool((codes.abs() == 1).all()):
+    if codes.dtype == torch.bool or codes.is_complex():
         raise ValueError(
-            f"{name} must hold -1 and +1 only; pass binarize(embeddings), or packed "
-            "uint8 codes together with bits="
+            f"{name} must hold -1 and +1 only, got {codes.dtype}; bits of True and False "
+            "are 2 * codes.float() - 1"
         )
+    if not bool((codes.abs() == 1).all()):
+        cure = "pass binarize(embeddings), or packed uint8 codes together with bits="
+        if bool(((codes == 0) | (codes == 1)).all()):
+            cure = "bits of 0 and 1 are 2 * codes - 1"
+        raise ValueError(f"{name} must hold -1 and +1 only; {cure}")
 
 
 def raw_sign(u: Tensor) -> Tensor:

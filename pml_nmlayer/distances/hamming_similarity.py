@@ -26,7 +26,7 @@ class HammingSimilarity(BaseDistance):
     Returns:  similarity, larger is closer (`is_inverted`). Exact integers in bits and
               equal floats for equal distances in cosine, except for "tanh" in training.
     Raises:   ValueError: an unknown unit or surrogate, embeddings that are not 2-D, or
-              NaN in eval mode.
+              NaN in eval mode. TypeError: embeddings that are no floats.
     Source:   straight-through: Bengio et al. 2013, arXiv:1308.3432.  Differs: no.
 
     PML losses and their margins:
@@ -52,6 +52,7 @@ class HammingSimilarity(BaseDistance):
     def __init__(
         self,
         unit: Literal["bits", "cosine"] = "bits",
+        *,
         surrogate: Literal["ste", "tanh"] = "ste",
         **kwargs: Any,
     ) -> None:
@@ -76,6 +77,10 @@ class HammingSimilarity(BaseDistance):
         return self._scale(inner, query_emb.shape[1])
 
     def _codes(self, u: Tensor) -> Tensor:
+        if not u.is_floating_point():
+            raise TypeError(
+                f"embeddings must be real outputs before sign, floats; got {u.dtype}"
+            )
         if u.dtype in (torch.float16, torch.bfloat16):
             u = u.float()
         if not self.training:

@@ -1,11 +1,10 @@
 """PML's AccuracyCalculator for binary codes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial, partialmethod
 from typing import Any, get_args
 
 import torch
-from pytorch_metric_learning.utils import common_functions as c_f
 from pytorch_metric_learning.utils.accuracy_calculator import (
     AccuracyCalculator,
     maybe_get_avg_of_avgs,
@@ -13,54 +12,19 @@ from pytorch_metric_learning.utils.accuracy_calculator import (
 from torch import Tensor
 
 from ..codes.convention import binarize
-from ..hamming.histograms import MAX_BYTES, grade_histograms, hamming_histograms
-from ..merging.bit_statistics import bit_statistics
-from ..ranking.average_precision import Normalizer, tie_aware_average_precision
-from ..ranking.conventional import conventional_average_precision
-from ..ranking.cut_off import precision_at_k, recall_at_k
-from ..ranking.ndcg import tie_aware_ndcg
+from ..codes.outputs import check_outputs
+from ..hamming.exclusion import Exclude
+from ..hamming.histograms import MAX_BYTES
+from ..labels.checks import as_labels, check_labels
+from ..labels.columns import check_not_a_column
+from ..labels.relevance import Relevance
+from ..ranking.average_precision import Normalizer
+from ..ranking.by_class import mean_by_class
 from ..ranking.queries import Empty
-from ..ranking.radius import f1_within_radius, precision_within_radius, recall_within_radius
-from ..ranking.reciprocal_rank import tie_aware_reciprocal_rank
+from ..runtime.options import check_choice, check_count, check_flag
 from .hamming_knn import HammingKNN
-
-_ap = tie_aware_average_precision
-PerQuery = Callable[..., Tensor]
-_Data = tuple[Tensor, Tensor, Tensor, Tensor, bool]  # as get_accuracy takes them
-
-# What each metric is, of a query's histograms; `k` and `normalizer` are the calculator's.
-_OF_HISTOGRAMS: dict[str, PerQuery] = {
-    "hamming_map": lambda items, hits, **_: _ap(items, hits),
-    "hamming_map_best": lambda items, hits, **_: _ap(items, hits, tie_order="best"),
-    "hamming_map_worst": lambda items, hits, **_: _ap(items, hits, tie_order="worst"),
-    "hamming_map_at_k": lambda items, hits, k, normalizer: _ap(items, hits, k, normalizer),
-    "hamming_map_at_k_best": lambda items, hits, k, normalizer: _ap(
-        items, hits, k, normalizer, "best"
-    ),
-    "hamming_map_at_k_worst": lambda items, hits, k, normalizer: _ap(
-        items, hits, k, normalizer, "worst"
-    ),
-    "hamming_mrr": lambda items, hits, **_: tie_aware_reciprocal_rank(items, hits),
-    "hamming_precision_at_k": lambda items, hits, k, **_: precision_at_k(items, hits, k),
-    "hamming_recall_at_k": lambda items, hits, k, **_: recall_at_k(items, hits, k),
-}
-for _radius in range(4):
-    for _name, _metric in (
-        ("precision", precision_within_radius),
-        ("recall", recall_within_radius),
-        ("f1", f1_within_radius),
-    ):
-        _OF_HISTOGRAMS[f"{_name}_at_radius_{_radius}"] = partial(
-            lambda items, hits, metric, radius, **_: metric(items, hits, radius),
-            metric=_metric,
-            radius=_radius,
-        )
-_OF_GRADES = ("hamming_ndcg", "hamming_ndcg_at_k")
-_OF_LISTS = ("hamming_map_conventional", "hamming_map_at_k_conventional")
-_OF_BITS = ("bit_imbalance", "bit_entropy", "bit_correlation", "bit_importance_gini")
-
-HAMMING_METRICS = (*_OF_HISTOGRAMS, *_OF_GRADES, *_OF_LISTS, *_OF_BITS)
-"""Names of all metrics that need no list of neighbours."""
+from .metrics_by_name import HAMMING_METRICS as HAMMING_METRICS
+from .metrics_by_name import OF_DATABASE, at_each_k, measure, parse_metric
 
 DEFAULT_METRICS = (
     "hamming_map",
@@ -68,7 +32,6 @@ DEFAULT_METRICS = (
     "precision_at_radius_2",
     "recall_at_radius_2",
 )
-_NEED_K = tuple(name for name in HAMMING_METRICS if "_at_k" in name)
 
 
 class HammingAccuracyCalculator(AccuracyCalculator):
@@ -83,10 +46,18 @@ class HammingAccuracyCalculator(AccuracyCalculator):
               hamming_map_at_k_best, hamming_map_at_k_worst: mAP@k.
               hamming_map_conventional, hamming_map_at_k_conventional: ties in database
               order, for comparison with papers; these two sort, and take longer.
-              hamming_precision_at_k, hamming_recall_at_k; hamming_mrr: 1 / rank of the
-              first relevant item; hamming_ndcg, hamming_ndcg_at_k.
-              precision_at_radius_r, recall_at_radius_r, f1_at_radius_r for r = 0, 1, 2, 3:
-              within r bits, inclusive; 0 precision where nothing is that near.
+              hamming_precision_at_k, hamming_recall_at_k (share of the relevant items);
+              hamming_hit_rate_at_k, or Recall@K: whether any of the first k is relevant;
+              hamming_mrr: 1 / rank of the first relevant item.
+              hamming_ndcg, hamming_ndcg_at_k, hamming_acg_at_k, hamming_wap,
+              hamming_wap_at_k: by grades, the number of shared labels or `relevance`.
+              precision_at_radius_r, recall_at_radius_r, f1_at_radius_r: within r bits,
+              inclusive; 0 precision where nothing is that near.
+              hamming_tied_at_k: share of queries whose first k are one tie;
+              distinct_codes: how many codes the database has.
+              k and r may be any number, several at once: "hamming_map_at_100",
+              "Recall@5", "precision_at_radius_7". Hooks record names as columns of SQL,
+              which "Recall@5" cannot be: name it hamming_hit_rate_at_5 there.
               bit_imbalance, bit_entropy, bit_correlation, bit_importance_gini: of the
               database, see `bit_statistics.BitStatistics`.
               All metrics of PML's own calculator can be named in `include`; they then run
@@ -95,22 +66,29 @@ class HammingAccuracyCalculator(AccuracyCalculator):
 
     Args:
         include: metrics to compute; empty for hamming_map, hamming_map_at_k (with a k),
-            precision_at_radius_2 and recall_at_radius_2. `HAMMING_METRICS` are all.
+            precision_at_radius_2 and recall_at_radius_2. `HAMMING_METRICS` are most.
         exclude: metrics to leave out.
         k: ranks of the metrics at k and of PML's knn metrics; as in PML, None for all or
-            "max_bin_count".
+            "max_bin_count". Several numbers write each metric at k out for each of them,
+            and PML's take the largest.
         normalizer: denominator of mAP@k, see `ranking`.
         empty: a query with no relevant item is left out ("skip", as in PML) or counts 0
             ("zero").
         max_bytes: bound on memory beyond the codes, see `hamming`.
-        kwargs: PML's avg_of_avgs, return_per_class, device, knn_func, kmeans_func.
+        relevance: grades of one's own, see `hamming.grade_histograms`.
+        grades: their number.
+        return_per_class: False; True for PML's lists, which leave out classes without a
+            value; "dict" for values with the class as key.
+        kwargs: PML's avg_of_avgs, device, knn_func, kmeans_func.
 
     Shapes:   get_accuracy takes query (Q, K), reference (N, K) as arrays or tensors, and
               labels as class ids (Q,), (N,) or multi-hot rows (Q, C), (N, C).
-    Returns:  dict of metric names and floats (lists with return_per_class, but for the
-              metrics of bits). NaN if no query has a relevant item.
-    Raises:   ValueError: NaN embeddings, labels that do not fit, an unknown metric,
-              normalizer or empty, a metric at k without an integer k.
+    Returns:  dict of metric names and floats (lists or dicts with return_per_class, but
+              for the metrics of the database). NaN if no query has a relevant item.
+    Raises:   ValueError: embeddings of NaN, or of which none is negative, so that all
+              are one code; labels that do not fit, an unknown metric, normalizer or
+              empty, a metric at k without an integer k. TypeError: bool or packed codes.
+    Warns:    UserWarning, once: labels that are a column of multi-hot rows.
               NotImplementedError: a label_comparison_fn (pass multi-hot labels instead), or
               PML's own metrics and averages per class on multi-hot labels.
     Source:   pytorch-metric-learning, AccuracyCalculator; `ranking`.
@@ -122,32 +100,53 @@ class HammingAccuracyCalculator(AccuracyCalculator):
         self,
         include: Sequence[str] = (),
         exclude: Sequence[str] = (),
-        k: int | str | None = None,
+        *,
+        k: int | str | Sequence[int] | None = None,
         normalizer: Normalizer = "retrieved",
         empty: Empty = "skip",
         max_bytes: int = MAX_BYTES,
+        relevance: Relevance | None = None,
+        grades: int | None = None,
+        return_per_class: bool | str = False,
         **kwargs: Any,
     ) -> None:
         if kwargs.pop("label_comparison_fn", None) is not None:
             raise NotImplementedError(
                 "label_comparison_fn is not supported: two items are relevant to each "
-                "other if they share a label; pass multi-hot labels (N, C)"
+                "other if they share a label; pass multi-hot labels (N, C), or relevance="
             )
-        for name, value, known in (
-            ("normalizer", normalizer, get_args(Normalizer)),
-            ("empty", empty, get_args(Empty)),
-        ):
-            if value not in known:
-                raise ValueError(f"{name} must be one of {', '.join(known)}; got {value!r}")
+        check_choice("normalizer", normalizer, get_args(Normalizer))
+        check_choice("empty", empty, get_args(Empty))
+        check_choice("return_per_class", return_per_class, (False, True, "dict"))
+        check_count("max_bytes", max_bytes, least=2**20)
+        check_flag("avg_of_avgs", kwargs.get("avg_of_avgs", False))
+        check_count("grades", grades, least=2, none="shared labels")
+        if isinstance(include, str) or isinstance(exclude, str):
+            raise TypeError("include and exclude are tuples of names, not one name")
+        ks = _numbers(k)
         if len(include) == 0:
-            include = [m for m in DEFAULT_METRICS if m not in _NEED_K or _is_int(k)]
+            include = [m for m in DEFAULT_METRICS if ks or not _ends_in_k(m)]
+        include, exclude = at_each_k(include, ks), at_each_k(exclude, ks)
+        for name in include:
+            if not hasattr(self, f"calculate_{name}") and parse_metric(name) is not None:
+                setattr(self, f"calculate_{name}", partial(self._calculate, name))
         kwargs.setdefault("knn_func", HammingKNN())
-        super().__init__(include=tuple(include), exclude=tuple(exclude), k=k, **kwargs)
+        super().__init__(
+            include=tuple(include),
+            exclude=tuple(exclude),
+            k=max(ks) if ks else k,
+            return_per_class=bool(return_per_class),
+            **kwargs,
+        )
+        self.keys_are_classes = return_per_class == "dict"
         self.normalizer = normalizer
         self.empty = empty
         self.max_bytes = max_bytes
-        needs_k = [name for name in self.get_curr_metrics() if name in _NEED_K]
-        if needs_k and not _is_int(k):
+        self.relevance = relevance
+        self.grades = grades
+        self._has_warned = False
+        needs_k = [name for name in self.get_curr_metrics() if _ends_in_k(name)]
+        if needs_k and not ks:
             raise ValueError(f"{', '.join(needs_k)} needs an integer k, got k={k!r}")
 
     def get_accuracy(
@@ -159,6 +158,8 @@ class HammingAccuracyCalculator(AccuracyCalculator):
         ref_includes_query: bool = False,
         include: Sequence[str] = (),
         exclude: Sequence[str] = (),
+        *,
+        exclude_pairs: Exclude | None = None,
     ) -> dict[str, Any]:
         """Compute the metrics; arguments as in PML.
 
@@ -170,67 +171,65 @@ class HammingAccuracyCalculator(AccuracyCalculator):
             ref_includes_query: the database begins with the queries.
             include: a subset of the metrics of this calculator.
             exclude: metrics to leave out.
+            exclude_pairs: pairs of a query and an item to leave out: a mask (Q, N) of
+                bool, or a tuple of group ids (Q,) and (N,), of which equal ones are left
+                out.
         """
         if reference is None:
             reference, reference_labels = query, query_labels
             ref_includes_query = True
+        query_labels = as_labels(query_labels, "query labels")
+        reference_labels = as_labels(reference_labels, "database labels")
+        if not self._has_warned and self.relevance is None:
+            self._has_warned = check_not_a_column(query_labels)
         query, query_labels, reference, reference_labels = (
-            c_f.numpy_to_torch(x).to(self.device)
+            torch.as_tensor(x).to(self.device)
             for x in (query, query_labels, reference, reference_labels)
         )
+        if query is reference or ref_includes_query:
+            check_outputs(reference, name="embeddings")
+        else:
+            check_outputs(query, reference, name="embeddings")
         query, reference = binarize(query.float()), binarize(reference.float())
         self.check_primary_metrics(tuple(include), tuple(exclude))
         wanted = self.get_function_dict(include, exclude)
-        ours = {name: f for name, f in wanted.items() if name in HAMMING_METRICS}
-        theirs = [name for name in wanted if name not in HAMMING_METRICS]
+        ours = {name: f for name, f in wanted.items() if parse_metric(name) is not None}
+        theirs = [name for name in wanted if name not in ours]
         data = (query, query_labels, reference, reference_labels, ref_includes_query)
-        known = self._measure(ours, data)
-        result = self._get_accuracy(ours, known=known, query_labels=query_labels)
+        values = measure(
+            ours, *data[:4], ref_includes_query=ref_includes_query,
+            max_bytes=self.max_bytes, relevance=self.relevance, grades=self.grades,
+            exclude=exclude_pairs, k=self.k, normalizer=self.normalizer,
+        )  # fmt: skip
+        result = self._get_accuracy(ours, values=values, query_labels=query_labels)
         if theirs:
-            if query_labels.ndim != 1:
-                raise NotImplementedError(
-                    f"{', '.join(theirs)}: PML's metrics take class ids of shape (N,) only"
-                )
+            self._check_theirs(theirs, query_labels, exclude_pairs)
             result |= super().get_accuracy(*data, tuple(theirs))
         self.curr_function_dict = wanted
         return result
 
-    def _measure(self, wanted: dict[str, Any], data: _Data) -> dict[str, Any]:
-        """What several metrics share, each computed if one of them is asked for."""
-        known: dict[str, Any] = {"data": data}
-        q, q_labels, r, r_labels, includes = data
-        sides = (q, q_labels, r, r_labels)
-        if any(name in _OF_GRADES for name in wanted):
-            known["counts"] = grade_histograms(*sides, includes, max_bytes=self.max_bytes)
-        if any(name in _OF_HISTOGRAMS for name in wanted):
-            known["histograms"] = hamming_histograms(
-                *sides, includes, max_bytes=self.max_bytes
+    def _check_theirs(
+        self, names: list[str], labels: Tensor, exclude_pairs: Exclude | None
+    ) -> None:
+        listed = ", ".join(names)
+        check_labels(labels, len(labels), read=True)
+        if labels.ndim != 1:
+            raise NotImplementedError(
+                f"{listed}: PML's metrics take class ids of shape (N,) only"
             )
-        if any(name in _OF_BITS for name in wanted):
-            asked = r_labels if "bit_importance_gini" in wanted else None
-            known["bits"] = bit_statistics(r, asked).summary()
-        return known
+        if exclude_pairs is not None or self.relevance is not None:
+            raise NotImplementedError(
+                f"{listed}: PML's metrics know neither exclude_pairs nor relevance"
+            )
 
-    def _calculate(self, name: str, known: dict[str, Any], query_labels: Tensor) -> Any:
-        if name in _OF_BITS:
-            return known["bits"][name]
-        k = self.k if name in _NEED_K else None
-        if name in _OF_GRADES:
-            values = tie_aware_ndcg(known["counts"], k)
-        elif name in _OF_LISTS:
-            q, q_labels, r, r_labels, includes = known["data"]
-            values = conventional_average_precision(
-                q, q_labels, r, r_labels, k, self.normalizer, includes,
-                max_bytes=self.max_bytes,
-            )  # fmt: skip
-        else:
-            items, hits = known["histograms"]
-            metric = _OF_HISTOGRAMS[name]
-            values = metric(items, hits, k=k, normalizer=self.normalizer)
-            values = torch.where(hits.sum(1) > 0, values, torch.nan)
-        return self._average(values, query_labels)
+    def _calculate(self, name: str, values: dict[str, Any], query_labels: Tensor) -> Any:
+        if name in OF_DATABASE:
+            return values[name]
+        return self._average(values[name], query_labels)
 
     def _average(self, values: Tensor, query_labels: Tensor) -> Any:
+        if self.keys_are_classes:
+            return mean_by_class(values, query_labels, empty=self.empty)
         if self.empty == "zero":
             values = values.nan_to_num(nan=0.0)
         judged = ~values.isnan()
@@ -250,9 +249,24 @@ class HammingAccuracyCalculator(AccuracyCalculator):
 
 # PML finds metrics by the names of methods.
 for _name in HAMMING_METRICS:
-    _method = partialmethod(HammingAccuracyCalculator._calculate, _name)
+    _method: Any = partialmethod(HammingAccuracyCalculator._calculate, _name)
     setattr(HammingAccuracyCalculator, f"calculate_{_name}", _method)
 
 
-def _is_int(k: Any) -> bool:
-    return isinstance(k, int) and not isinstance(k, bool)
+def _numbers(k: Any) -> tuple[int, ...]:
+    """Tell which k are asked for; none where PML has to find out."""
+    if isinstance(k, (list, tuple)):
+        if not k:
+            raise ValueError("k must be a number or several, got none")
+        for each in k:
+            check_count("k", each)
+        return tuple(dict.fromkeys(k))
+    if k is None or isinstance(k, str):
+        return ()
+    check_count("k", k)
+    return (k,)
+
+
+def _ends_in_k(name: str) -> bool:
+    metric = parse_metric(name)
+    return metric is not None and metric.k == "k"

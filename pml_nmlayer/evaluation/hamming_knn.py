@@ -4,7 +4,9 @@ import torch
 from torch import Tensor
 
 from ..codes.convention import binarize
+from ..codes.outputs import check_outputs
 from ..hamming.distance import hamming_distance
+from ..runtime.options import check_count
 
 _BLOCK_PAIRS = 2**22
 
@@ -18,8 +20,8 @@ class HammingKNN:
 
     Shapes:   query (Q, K), reference (N, K) -> distances (Q, k) float32 (small integers),
               indices (Q, k) int64, on the device of the query.
-    Raises:   ValueError: k < 1 or more neighbours than there are, NaN embeddings, or a
-              reference that was never given.
+    Raises:   ValueError: k < 1 or more neighbours than there are, embeddings of NaN or of
+              which none is negative, or a reference that was never given.
     Source:   PML's FaissKNN and CustomKNN (same call).
               Differs: integer distances, a defined order of ties; FaissKNN cannot drive a
               binary index.
@@ -48,6 +50,8 @@ class HammingKNN:
             raise ValueError(
                 "no reference codes: pass them, or call train() or add() first"
             )
+        check_count("k", k, least=0)
+        check_outputs(query, reference, name="embeddings")
         available = len(reference) - int(ref_includes_query)
         if not 1 <= k <= available:
             raise ValueError(f"k must lie in 1..{available} (reference codes), got {k}")

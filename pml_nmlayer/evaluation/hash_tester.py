@@ -24,6 +24,9 @@ def hash_tester(
     Returns:
         The tester.
 
+    Raises:
+        TypeError: another thing than a tester class.
+
     Source:   pytorch-metric-learning, GlobalEmbeddingSpaceTester.
               Differs: the two defaults.
 
@@ -32,6 +35,8 @@ def hash_tester(
         >>> hash_tester(batch_size=64, accuracy_calculator=calculator).normalize_embeddings
         False
     """
+    if not (isinstance(tester, type) and issubclass(tester, BaseTester)):
+        raise TypeError(f"tester must be a class of PML's testers, got {tester!r}")
     kwargs.setdefault("normalize_embeddings", False)
     if kwargs.get("accuracy_calculator") is None:
         kwargs["accuracy_calculator"] = HammingAccuracyCalculator()

@@ -10,11 +10,15 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from ..hamming.exclusion import Exclude, exclude_rows
 from ..hamming.histograms import MAX_BYTES, hamming_histograms
+from ..labels.checks import as_labels
 from ..labels.relevance import Relevance
 from ..ranking.average_precision import Normalizer, tie_aware_average_precision
 from ..ranking.queries import Empty
 from ..ranking.ties import TieOrder
+from ..runtime.options import check_choice, check_count
+from ..runtime.renamed import SIDES, renamed
 
 
 def query_share(count: int, group: dist.ProcessGroup | None = None) -> slice:
@@ -28,7 +32,7 @@ def query_share(count: int, group: dist.ProcessGroup | None = None) -> slice:
 
     Returns:  slice of the queries, empty on some ranks if Q < W. Shares differ by one query
               at most, and together are all queries in order.
-    Raises:   nothing.
+    Raises:   TypeError, ValueError: count is no whole number >= 0.
     Source:   this package.
               Differs: DistributedSampler repeats items to make shares equal, which would
               count these queries twice.
@@ -37,14 +41,16 @@ def query_share(count: int, group: dist.ProcessGroup | None = None) -> slice:
         >>> query_share(5)
         slice(0, 5, None)
     """
+    check_count("count", count, least=0)
     rank, world = (
         (dist.get_rank(group), dist.get_world_size(group)) if _started() else (0, 1)
     )
     return slice(rank * count // world, (rank + 1) * count // world)
 
 
+@renamed()
 def mean_over_ranks(
-    values: Tensor, empty: Empty = "skip", group: dist.ProcessGroup | None = None
+    values: Tensor, *, empty: Empty = "skip", group: dist.ProcessGroup | None = None
 ) -> float:
     r"""Mean over the queries of all processes.
 
@@ -66,10 +72,7 @@ def mean_over_ranks(
         >>> mean_over_ranks(torch.tensor([1.0, 0.5, torch.nan]))
         0.75
     """
-    if empty not in get_args(Empty):
-        raise ValueError(
-            f"empty must be one of {', '.join(get_args(Empty))}; got {empty!r}"
-        )
+    check_choice("empty", empty, get_args(Empty))
     values = values.double()
     judged = ~values.isnan()
     counted = (
@@ -83,12 +86,14 @@ def mean_over_ranks(
     return float(total[0] / total[1])
 
 
+@renamed(**SIDES)
 def sharded_mean_average_precision(
-    q: Tensor,
-    q_labels: Tensor,
-    r: Tensor,
-    r_labels: Tensor,
+    query: Tensor,
+    query_labels: Tensor,
+    reference: Tensor,
+    reference_labels: Tensor,
     k: int | None = None,
+    *,
     normalizer: Normalizer = "retrieved",
     ref_includes_query: bool = False,
     tie_order: TieOrder = "expected",
@@ -97,6 +102,7 @@ def sharded_mean_average_precision(
     empty: Empty = "skip",
     relevance: Relevance | None = None,
     group: dist.ProcessGroup | None = None,
+    exclude: Exclude | None = None,
 ) -> float:
     r"""`ranking.mean_average_precision` by all processes of a group, each on its queries.
 
@@ -104,10 +110,10 @@ def sharded_mean_average_precision(
               `query_share`, and sums are all-reduced.
 
     Args:
-        q: all queries, the same on every rank; -1 and +1, or packed uint8.
-        q_labels: their labels.
-        r: the whole database, the same on every rank.
-        r_labels: its labels.
+        query: all queries, the same on every rank; -1 and +1, or packed uint8.
+        query_labels: their labels.
+        reference: the whole database, the same on every rank.
+        reference_labels: its labels.
         k: number of ranks that count; None for all.
         normalizer: denominator, see `ranking`.
         ref_includes_query: the database begins with the queries; none finds itself.
@@ -117,6 +123,7 @@ def sharded_mean_average_precision(
         empty: what a query without relevant items does to the mean.
         relevance: see `hamming.hamming_histograms`.
         group: process group; None for the default one, or for one process without any.
+        exclude: pairs to leave out, see `hamming.hamming_histograms`.
 
     Shapes:   as `ranking.mean_average_precision`.
     Returns:  the same float on every rank. With nccl the codes must lie on the rank's GPU.
@@ -124,14 +131,17 @@ def sharded_mean_average_precision(
     Source:   as `ranking.tie_aware_average_precision`.  Differs: as there. For another
               metric take the same steps: `query_share`, the metric, `mean_over_ranks`.
     """
-    q, q_labels = torch.as_tensor(q), torch.as_tensor(q_labels)
-    mine = query_share(len(q), group)
+    query, query_labels = torch.as_tensor(query), as_labels(query_labels, "query labels")
+    mine = query_share(len(query), group)
     items, hits = hamming_histograms(
-        q[mine], q_labels[mine], r, r_labels, ref_includes_query, bits, max_bytes,
-        mine.start, relevance,
+        query[mine], query_labels[mine], reference, reference_labels, ref_includes_query,
+        bits=bits, max_bytes=max_bytes, query_start=mine.start, relevance=relevance,
+        exclude=exclude_rows(exclude, mine),
     )  # fmt: skip
-    values = tie_aware_average_precision(items, hits, k, normalizer, tie_order)
-    return mean_over_ranks(values, empty, group)
+    values = tie_aware_average_precision(
+        items, hits, k, normalizer=normalizer, tie_order=tie_order
+    )
+    return mean_over_ranks(values, empty=empty, group=group)
 
 
 def _started() -> bool:

@@ -5,6 +5,8 @@ from torch import Tensor
 
 from ..codes.convention import check_codes
 from ..codes.packing import unpack_codes
+from ..runtime.options import check_count
+from ..runtime.renamed import renamed
 from .counting import distance
 
 # The best of 2^13 to 2^16 items times 2^17 to 2^20 pairs: 1.9 ns a pair of 48 or 64 bits,
@@ -12,17 +14,21 @@ from .counting import distance
 _BLOCK_PAIRS = 2**20
 
 
-def hamming_distance(q: Tensor, r: Tensor, bits: int | None = None) -> Tensor:
+@renamed(q="query", r="reference")
+def hamming_distance(
+    query: Tensor, reference: Tensor, *, bits: int | None = None
+) -> Tensor:
     r"""Count the bits in which codes differ.
 
     Formula:  d(q, r) = |{k: q_k != r_k}| = (K - ⟨q, r⟩) / 2 for codes of -1 and +1.
 
     Args:
-        q: query codes, -1 and +1, or packed uint8.
-        r: database codes, in the same form.
+        query: query codes, -1 and +1, or packed uint8.
+        reference: database codes, in the same form.
         bits: code length K in bits; required for packed codes only.
 
-    Shapes:   q (Q, K), r (N, K); packed (Q, ceil(K / 8)), (N, ceil(K / 8)) -> (Q, N).
+    Shapes:   query (Q, K), reference (N, K); packed (Q, ceil(K / 8)), (N, ceil(K / 8))
+              -> (Q, N).
     Returns:  int32 distances in bits; exact up to K = 2^24.
     Raises:   ValueError: not codes, other lengths on both sides, or packed codes without
               `bits`.
@@ -33,7 +39,7 @@ def hamming_distance(q: Tensor, r: Tensor, bits: int | None = None) -> Tensor:
         >>> hamming_distance(torch.tensor([[1, -1]]), torch.tensor([[1, -1], [-1, 1]]))
         tensor([[0, 2]], dtype=torch.int32)
     """
-    q, r, bits = _both_sides(q, r, bits)
+    q, r, bits = _both_sides(query, reference, bits)
     if q.dtype == torch.uint8:
         q, r = unpack_codes(q, bits), unpack_codes(r, bits)
     return distance(q.float(), r.float().to(q.device)).to(torch.int32)
@@ -61,6 +67,7 @@ def checked_codes(codes: Tensor, bits: int | None, name: str) -> tuple[Tensor, i
     Raises:
         ValueError: as `hamming_distance`.
     """
+    check_count("bits", bits, none="codes that are not packed")
     codes = torch.as_tensor(codes)
     if codes.dtype == torch.uint8:
         if bits is None:

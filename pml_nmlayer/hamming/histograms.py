@@ -9,10 +9,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ..labels.checks import check_label_pair, check_labels
+from ..labels.checks import as_labels, check_label_pair, check_labels
 from ..labels.relevance import Relevance
+from ..runtime.options import check_count, check_flag
+from ..runtime.renamed import SIDES, renamed
 from .blocks import Blocks, thread_count, threads
 from .distance import _BLOCK_PAIRS, _both_sides
+from .exclusion import Exclude, as_exclusion
 from .pair_counter import PairCounter
 
 MAX_BYTES = 2**28
@@ -20,16 +23,19 @@ MAX_BYTES = 2**28
 _BLOCK_REFERENCES = 2**14
 
 
+@renamed(**SIDES)
 def hamming_histograms(
-    q: Tensor,
-    q_labels: Tensor,
-    r: Tensor,
-    r_labels: Tensor,
+    query: Tensor,
+    query_labels: Tensor,
+    reference: Tensor,
+    reference_labels: Tensor,
     ref_includes_query: bool = False,
+    *,
     bits: int | None = None,
     max_bytes: int = MAX_BYTES,
     query_start: int = 0,
     relevance: Relevance | None = None,
+    exclude: Exclude | None = None,
 ) -> tuple[Tensor, Tensor]:
     r"""Count items and relevant items at each distance from each query.
 
@@ -37,10 +43,11 @@ def hamming_histograms(
               n is relevant to q if they share a label, or as `relevance` says.
 
     Args:
-        q: query codes, -1 and +1, or packed uint8.
-        q_labels: class ids or multi-hot rows; any labels that `relevance` understands.
-        r: database codes, in the same form as `q`; may lie on another device.
-        r_labels: labels of the database, in the same form as `q_labels`.
+        query: query codes, -1 and +1, or packed uint8.
+        query_labels: class ids, or rows of 0 and 1; any labels that `relevance`
+            understands.
+        reference: database codes, in the same form; may lie on another device.
+        reference_labels: labels of the database, in the same form as `query_labels`.
         ref_includes_query: the database holds the queries, from item `query_start` on;
             each query then leaves itself out.
         bits: code length K in bits; required for packed codes only.
@@ -48,22 +55,25 @@ def hamming_histograms(
         query_start: see `ref_includes_query`.
         relevance: function of two blocks of labels -> (Q, N) integers, relevant if >= 1;
             None for shared labels.
+        exclude: pairs to leave out: a mask (Q, N) of bool, or a tuple of group ids (Q,)
+            and (N,), of which equal ones are left out. Neither items nor hits.
 
-    Shapes:   q (Q, K), r (N, K), labels (Q,) and (N,) or (Q, C) and (N, C)
+    Shapes:   query (Q, K), reference (N, K), labels (Q,) and (N,) or (Q, C) and (N, C)
               -> items (Q, K + 1), hits (Q, K + 1), int64. Q = 0 and N = 0 are allowed.
-    Returns:  (items, hits), exact, on the device of `q`.
+    Returns:  (items, hits), exact, on the device of `query`.
     Raises:   ValueError: as `hamming_distance`; labels that do not fit the codes or each
               other; ref_includes_query although the database does not hold the queries
               there; max_bytes below 2^20.
     Source:   He et al., CVPR 2018, arXiv:1705.08562 (histograms of AP with ties).
               Differs: no.
     """
-    count = thread_count(q, relevance)
+    count = thread_count(query, relevance)
     with threads(count) as run:
         counter = pair_counter(
-            q, q_labels, r, r_labels, ref_includes_query, bits, max_bytes, query_start,
-            relevance, threads=count,
+            query, query_labels, reference, reference_labels, ref_includes_query, bits,
+            max_bytes, query_start, relevance, threads=count,
         )  # fmt: skip
+        left_out = as_exclusion(exclude, len(counter.q), len(counter.r))
         items = counter.zeros(len(counter.q))
         hits = torch.zeros_like(items)
         for rows in counter.query_blocks():
@@ -75,21 +85,29 @@ def hamming_histograms(
     if ref_includes_query:
         items[:, 0] -= 1
         hits[:, 0] -= counter.own_grades().clamp(max=1)
+    if left_out is not None:
+        own = query_start if ref_includes_query else None
+        counts = left_out.counts(counter, 2, own)
+        items -= counts.sum(2)
+        hits -= counts[:, :, 1]
     return items, hits
 
 
+@renamed(**SIDES)
 def grade_histograms(
-    q: Tensor,
-    q_labels: Tensor,
-    r: Tensor,
-    r_labels: Tensor,
+    query: Tensor,
+    query_labels: Tensor,
+    reference: Tensor,
+    reference_labels: Tensor,
     ref_includes_query: bool = False,
+    *,
     bits: int | None = None,
     binary: bool = False,
     max_bytes: int = MAX_BYTES,
     query_start: int = 0,
     relevance: Relevance | None = None,
     grades: int | None = None,
+    exclude: Exclude | None = None,
 ) -> Tensor:
     r"""Count the items of each relevance grade at each distance from each query.
 
@@ -97,10 +115,11 @@ def grade_histograms(
               or the grade g that `relevance` gives.
 
     Args:
-        q: query codes, -1 and +1, or packed uint8.
-        q_labels: class ids or multi-hot rows; any labels that `relevance` understands.
-        r: database codes, in the same form as `q`; may lie on another device.
-        r_labels: labels of the database, in the same form as `q_labels`.
+        query: query codes, -1 and +1, or packed uint8.
+        query_labels: class ids, or rows of 0 and 1; any labels that `relevance`
+            understands.
+        reference: database codes, in the same form; may lie on another device.
+        reference_labels: labels of the database, in the same form as `query_labels`.
         ref_includes_query: the database holds the queries, from item `query_start` on;
             each query then leaves itself out.
         bits: code length K in bits; required for packed codes only.
@@ -109,9 +128,10 @@ def grade_histograms(
             2^20.
         query_start: see `ref_includes_query`.
         relevance: function of two blocks of labels -> (Q, N) grades, integers >= 0; None
-            for the number of shared labels. `similarity.jaccard` gives fractions: scale and
+            for the number of shared labels. `labels.jaccard` gives fractions: scale and
             round it.
         grades: G, one more than the largest grade of `relevance`; required with it.
+        exclude: see `hamming_histograms`.
 
     Shapes:   as `hamming_histograms` -> (Q, K + 1, G) int64; without `relevance`, G - 1 is
               the largest number of labels that a query has, at least 1.
@@ -122,7 +142,7 @@ def grade_histograms(
 
     Example:
         >>> import torch
-        >>> from pml_nmlayer.similarity import jaccard
+        >>> from pml_nmlayer.labels import jaccard
         >>> codes, y = torch.tensor([[1, 1], [1, -1]]), torch.tensor([[1, 1, 0], [0, 1, 1]])
         >>> thirds = lambda a, b: (3 * jaccard(a, b)).round()
         >>> grade_histograms(codes[:1], y[:1], codes, y, relevance=thirds, grades=4)
@@ -134,18 +154,20 @@ def grade_histograms(
         raise ValueError("relevance= needs grades=, one more than the largest grade")
     if relevance is None and grades is not None:
         raise ValueError("grades= goes with relevance=; shared labels need none")
+    check_flag("binary", binary)
+    sides = query, query_labels, reference, reference_labels, ref_includes_query
     if binary:
         items, hits = hamming_histograms(
-            q, q_labels, r, r_labels, ref_includes_query, bits, max_bytes, query_start,
-            relevance,
+            *sides, bits=bits, max_bytes=max_bytes, query_start=query_start,
+            relevance=relevance, exclude=exclude,
         )  # fmt: skip
         return torch.stack([items - hits, hits], 2)
-    count = thread_count(q, relevance)
+    count = thread_count(query, relevance)
     with threads(count) as run:
         counter = pair_counter(
-            q, q_labels, r, r_labels, ref_includes_query, bits, max_bytes, query_start,
-            relevance, grades, count,
-        )  # fmt: skip
+            *sides, bits, max_bytes, query_start, relevance, grades, count
+        )
+        left_out = as_exclusion(exclude, len(counter.q), len(counter.r))
         counts = counter.zeros(len(counter.q), counter.levels)
         for rows in counter.query_blocks():
             if counter.by_class:
@@ -156,6 +178,9 @@ def grade_histograms(
     if ref_includes_query:
         everyone = torch.arange(len(counts), device=counts.device)
         counts[everyone, 0, counter.own_grades()] -= 1
+    if left_out is not None:
+        own = query_start if ref_includes_query else None
+        counts -= left_out.counts(counter, counter.levels, own)
     return counts
 
 
@@ -187,22 +212,27 @@ def pair_counter(
         grades: their number.
         threads: how many will share the budget.
     """
+    check_count("max_bytes", max_bytes)
     if max_bytes < 2**20:
         raise ValueError(f"max_bytes must be at least 2^20 (1 MB), got {max_bytes}")
-    if query_start < 0:
-        raise ValueError(f"query_start must be >= 0, got {query_start}")
+    check_count("query_start", query_start, least=0)
+    check_flag("ref_includes_query", ref_includes_query)
+    check_count("grades", grades, least=2, none="shared labels, or binary=True")
+    if relevance is not None and not callable(relevance):
+        raise TypeError(f"relevance must be a function of labels, got {relevance!r}")
     q, r, bits = _both_sides(q, r, bits)
-    q_labels, r_labels = torch.as_tensor(q_labels), torch.as_tensor(r_labels)
+    q_labels = as_labels(q_labels, "query labels")
+    r_labels = as_labels(r_labels, "database labels")
     for labels, side, name in (
         (q_labels, q, "query labels"),
         (r_labels, r, "database labels"),
     ):
         if relevance is None:
-            check_labels(labels, len(side), name)
+            check_labels(labels, len(side), name, read=True)
         elif len(labels) != len(side):
             raise ValueError(f"got {len(side)} items but {len(labels)} {name}")
     if relevance is None:
-        check_label_pair(q_labels, r_labels)
+        check_label_pair(q_labels, r_labels, read=False)
     q_labels = q_labels.to(q.device)
     if ref_includes_query:
         own = slice(query_start, query_start + len(q))

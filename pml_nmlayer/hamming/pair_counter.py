@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..codes.packing import unpack_codes
-from ..labels.relevance import Relevance, relevance_grades, shared_label
+from ..labels.relevance import Relevance, relevance_grades, shared_label, shared_label_count
 from .blocks import Blocks, Run
 from .counting import distance, value_counts
 
@@ -151,9 +151,9 @@ class PairCounter:
         Args:
             rows: of the queries.
         """
-        q = self._floats(self.q, rows)
+        q = self.floats(self.q, rows)
         parts = [
-            distance(q, self._floats(self.r, block))
+            distance(q, self.floats(self.r, block))
             for block in _slices(0, len(self.r), self.blocks.references)
         ]
         return torch.cat([q.new_zeros(len(q), 0), *parts], 1)
@@ -162,12 +162,12 @@ class PairCounter:
         self, relevance: Relevance, rows: slice, block: slice, levels: int
     ) -> Tensor:
         size = (self.bits + 1) * levels
-        r = self._floats(self.r, block)
+        r = self.floats(self.r, block)
         ref_labels = self.ref_labels[block].to(self.q.device)
         found = []
         step = max(self.blocks.pairs // len(r), 1)
         both = zip(
-            self._floats(self.q, rows).split(step),
+            self.floats(self.q, rows).split(step),
             self.labels[rows].split(step),
             strict=True,
         )
@@ -191,7 +191,7 @@ class PairCounter:
 
         d = (K - ⟨q, r⟩) / 2 and g = ⟨y, z⟩, so that one product serves both.
         """
-        codes = self._floats(self.q, rows)
+        codes = self.floats(self.q, rows)
         parts = [codes * (-levels / 2)]
         if levels > 1:
             parts.append(self.labels[rows].float())
@@ -199,14 +199,33 @@ class PairCounter:
         return torch.cat([*parts, constant], 1)
 
     def _columns(self, rows: slice | Tensor, labels: Tensor | None = None) -> Tensor:
-        codes = self._floats(self.r, rows)
+        codes = self.floats(self.r, rows)
         parts = [codes]
         if labels is not None:
             parts.append(labels.to(codes.device).float())
         # A view: to lay columns out anew cost more than the product for few queries.
         return torch.cat([*parts, torch.ones_like(codes[:, :1])], 1).T
 
-    def _floats(self, codes: Tensor, rows: slice | Tensor) -> Tensor:
+    def grades_of(self, rows: Tensor, items: Tensor) -> Tensor:
+        """Grades (q, n) of some pairs, as int64.
+
+        Args:
+            rows: numbers of queries.
+            items: numbers of database items.
+        """
+        labels = self.labels[rows]
+        others = self.ref_labels[items.to(self.ref_labels.device)].to(labels.device)
+        if self.relevance is not None:
+            return relevance_grades(self.relevance, labels, others, self.grades)
+        return shared_label_count(labels, others).long()
+
+    def floats(self, codes: Tensor, rows: slice | Tensor) -> Tensor:
+        """Codes of some rows as floats, on the device of the queries.
+
+        Args:
+            codes: of either side.
+            rows: slice or numbers.
+        """
         if isinstance(rows, Tensor):
             rows = rows.to(codes.device)
         block = codes[rows].to(self.q.device)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .checks import check_label_pair
+from .checks import check_labels
 from .relevance import shared_label
 
 # These use labels for more than "which pairs agree": they walk through the classes.
@@ -106,11 +106,11 @@ def as_label_sets(labels: Any) -> Any:
         labels: class ids (B,), multi-hot rows (B, C), label sets, or None.
 
     Raises:
-        ValueError: rows with other values than 0 and 1.
+        ValueError: rows with other values than 0 and 1, or of one column.
     """
     if not (torch.is_tensor(labels) and labels.ndim == 2):
         return labels
-    check_label_pair(labels, labels)
+    check_labels(labels, len(labels), read=True)
     return LabelSets(labels)
 
 

@@ -5,6 +5,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ..runtime.options import check_count
+from .checks import check_label_pair
+
 Relevance = Callable[[Tensor, Tensor], Tensor]
 """Labels of Q and of N items -> (Q, N) grades, integers >= 0; 0 is not relevant."""
 
@@ -24,14 +27,10 @@ def shared_label_count(labels: Tensor, ref_labels: Tensor | None = None) -> Tens
     Source:   common practice on NUS-WIDE and MS-COCO.  Differs: no.
     """
     ref_labels = labels if ref_labels is None else ref_labels
-    if labels.ndim == 1 and ref_labels.ndim == 1:
+    check_label_pair(labels, ref_labels, read=None)
+    if labels.ndim == 1:
         return (labels[:, None] == ref_labels[None, :]).float()
-    if labels.ndim == ref_labels.ndim == 2:
-        return labels.float() @ ref_labels.float().T
-    raise ValueError(
-        "both sets of labels must be of one kind, (B,) or (B, C); got shapes "
-        f"{tuple(labels.shape)} and {tuple(ref_labels.shape)}"
-    )
+    return labels.float() @ ref_labels.float().T
 
 
 def shared_label(labels: Tensor, ref_labels: Tensor | None = None) -> Tensor:
@@ -57,6 +56,7 @@ def shared_label(labels: Tensor, ref_labels: Tensor | None = None) -> Tensor:
     """
     ref_labels = labels if ref_labels is None else ref_labels
     if labels.ndim == 1 and ref_labels.ndim == 1:
+        check_label_pair(labels, ref_labels, read=None)
         return labels[:, None] == ref_labels[None, :]
     return shared_label_count(labels, ref_labels) > 0
 
@@ -103,6 +103,7 @@ def relevance_grades(
         >>> relevance_grades(lambda a, b: a @ b.T, y, torch.tensor([[1, 0, 2]]), grades=5)
         tensor([[4]])
     """
+    check_count("grades", grades, least=2, none="grades cut at 1")
     graded = torch.as_tensor(relevance(labels, ref_labels)).to(labels.device)
     if graded.shape != (len(labels), len(ref_labels)):
         raise ValueError(

@@ -16,4 +16,5 @@ from .mihash_loss import MIHashLoss as MIHashLoss
 from .multilabel_loss import MultiLabelLoss as MultiLabelLoss
 from .nm_loss import NMLoss as NMLoss
 from .orthohash_loss import OrthoHashLoss as OrthoHashLoss
+from .self_supervised_loss import HashSelfSupervisedLoss as HashSelfSupervisedLoss
 from .tie_aware_ap_loss import TieAwareAPLoss as TieAwareAPLoss

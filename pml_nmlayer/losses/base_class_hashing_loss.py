@@ -7,6 +7,7 @@ from pytorch_metric_learning.utils import loss_and_miner_utils as lmu
 from torch import Tensor
 
 from ..labels.checks import class_rows
+from ..runtime.options import check_count
 from .base_hashing_loss import BaseHashingLoss, LossDict
 
 
@@ -37,12 +38,9 @@ class BaseClassHashingLoss(BaseHashingLoss):
         if "distance" in kwargs and not self.takes_distance:
             raise ValueError(f"{type(self).__name__} takes no distance: leave it out")
         super().__init__(**kwargs)
-        if num_classes < 1 or embedding_size < 1:
-            raise ValueError(
-                "num_classes and embedding_size must be at least 1, got "
-                f"{num_classes} and {embedding_size}"
-            )
-        self.num_classes = num_classes
+        check_count("num_classes", num_classes)
+        check_count("embedding_size", embedding_size)
+        self.num_classes: int = num_classes
         self.embedding_size = embedding_size
         self.add_to_recordable_attributes(
             list_of_names=["num_classes", "embedding_size"], is_stat=False
@@ -70,7 +68,8 @@ class BaseClassHashingLoss(BaseHashingLoss):
                 f"embeddings must have embedding_size={longest} columns"
                 f"{' or less' if self.takes_shorter else ''}, got {width}"
             )
-        rows = class_rows(labels, self.num_classes).to(embeddings.dtype)
+        read = None if self._has_read_labels else True
+        rows = class_rows(labels, self.num_classes, read).to(embeddings.dtype)
         loss_dict = self.class_losses(embeddings, rows)
         if indices_tuple is not None:
             weights = lmu.convert_to_weights(indices_tuple, labels, embeddings.dtype)

@@ -9,7 +9,9 @@ from pytorch_metric_learning.utils import loss_and_miner_utils as lmu
 from torch import Tensor
 
 from ..labels.checks import check_labels
+from ..labels.columns import check_not_a_column
 from ..labels.relevance import shared_label
+from ..runtime.options import check_number
 
 LossDict = dict[str, dict[str, Any]]
 
@@ -23,10 +25,17 @@ class BaseHashingLoss(BaseMetricLossFunction):
 
     Shapes:   embeddings (B, K) real, before sign; labels (B,) or (B, C).
     Returns:  a scalar, after PML's reducer and embedding regularizer.
-    Raises:   ValueError: embeddings not (B, K), labels of another length or shape.
+    Raises:   ValueError: embeddings not (B, K), labels of another length or shape, rows
+              that are not 0 and 1. TypeError: embeddings that are no real numbers. Values
+              of labels on a GPU are read in the first batch alone, which is once.
+    Warns:    UserWarning, once: class ids that are a column of multi-hot rows.
     Source:   pytorch-metric-learning, BaseMetricLossFunction.forward.
               Differs: multi-hot labels are let through; mixed precision is settled here.
     """
+
+    num_classes: int | None = None  # of losses that know their classes
+    _has_read_labels = False
+    _has_warned = False
 
     def forward(
         self,
@@ -38,13 +47,19 @@ class BaseHashingLoss(BaseMetricLossFunction):
     ) -> Tensor:
         """Compute the loss of one batch; arguments as in every PML loss."""
         self.reset_stats()
-        embeddings, labels = _check_batch(embeddings, labels, "embeddings", "labels")
+        read = None if self._has_read_labels else True
+        if not self._has_warned:
+            self._has_warned = check_not_a_column(labels, self.num_classes)
+        embeddings, labels = _check_batch(embeddings, labels, "embeddings", "labels", read)
         if ref_emb is None:
             # PML's convention, which losses rely on: the very same objects mean "no
             # reference set", so that an item is not paired with itself.
             ref_emb, ref_labels = embeddings, labels
         else:
-            ref_emb, ref_labels = _check_batch(ref_emb, ref_labels, "ref_emb", "ref_labels")
+            ref_emb, ref_labels = _check_batch(
+                ref_emb, ref_labels, "ref_emb", "ref_labels", read
+            )
+            _check_widths(embeddings, ref_emb)
         with torch.autocast(embeddings.device.type, enabled=False):
             if len(embeddings) == 0:
                 loss_dict = self.zero_losses()
@@ -53,12 +68,29 @@ class BaseHashingLoss(BaseMetricLossFunction):
                     embeddings, labels, indices_tuple, ref_emb, ref_labels
                 )
                 self.add_embedding_regularization_to_loss_dict(loss_dict, embeddings)
+                self._has_read_labels |= labels is not None
             return self.reducer(loss_dict, embeddings, labels)
 
 
+def _check_widths(embeddings: Tensor, ref_emb: Tensor) -> None:
+    if embeddings.shape[1] != ref_emb.shape[1]:
+        raise ValueError(
+            f"embeddings have {embeddings.shape[1]} columns and ref_emb {ref_emb.shape[1]}"
+        )
+
+
 def _check_batch(
-    embeddings: Tensor, labels: Tensor | None, emb_name: str, label_name: str
+    embeddings: Tensor,
+    labels: Tensor | None,
+    emb_name: str,
+    label_name: str,
+    read: bool | None,
 ) -> tuple[Tensor, Tensor | None]:
+    if not torch.is_tensor(embeddings) or not embeddings.is_floating_point():
+        raise TypeError(
+            f"{emb_name} must be real outputs before sign, a tensor of floats, got "
+            f"{getattr(embeddings, 'dtype', type(embeddings).__name__)}"
+        )
     if embeddings.ndim != 2:
         raise ValueError(
             f"{emb_name} must have shape (B, K), got {tuple(embeddings.shape)}"
@@ -66,7 +98,7 @@ def _check_batch(
     if embeddings.dtype in (torch.float16, torch.bfloat16):
         embeddings = embeddings.float()
     if labels is not None:
-        check_labels(labels, len(embeddings), label_name)
+        check_labels(labels, len(embeddings), label_name, read)
         labels = c_f.to_device(labels, embeddings)
     return embeddings, labels
 
@@ -198,11 +230,11 @@ def check_not_negative(**weights: float) -> None:
         weights: by name.
 
     Raises:
-        ValueError: one is below 0; the message names it.
+        ValueError: one is below 0, NaN or infinite; the message names it.
+        TypeError: one is no number.
     """
     for name, value in weights.items():
-        if value < 0:
-            raise ValueError(f"{name} must be >= 0, got {value}")
+        check_number(name, value, least=0)
 
 
 def check_takes_similarity(loss: BaseMetricLossFunction) -> None:

@@ -8,11 +8,13 @@ from pytorch_metric_learning.utils import common_functions as c_f
 from pytorch_metric_learning.utils import loss_and_miner_utils as lmu
 from torch import Tensor
 
-from ..labels.checks import check_label_pair
+from ..labels.checks import check_labels
+from ..labels.columns import check_not_a_column
 from ..labels.label_sets import LabelSets, check_miner
+from ..runtime.options import check_count
 from .multilabel_loss import Indices, MultiLabelLoss
 
-_HASHING_LOSSES = [
+PAIRWISE_LOSSES = [
     *("DFHLoss", "DHNLoss", "DPSHLoss", "DSHLoss", "DTSHLoss", "HashNetLoss"),
     *("MIHashLoss", "TieAwareAPLoss"),
 ]
@@ -30,6 +32,8 @@ class HashCrossBatchMemory(CrossBatchMemory):
         embedding_size: K; it cannot change, so use it with a constant code length.
         memory_size: M, number of embeddings kept, at least the batch size.
         miner: a PML miner, run on the batch against the memory.
+            A miner that goes through classes, such as DistanceWeightedMiner, needs class
+            ids.
         num_classes: C of multi-hot labels (B, C); None for class ids (B,).
         kwargs: PML's `collect_stats`.
 
@@ -64,13 +68,19 @@ class HashCrossBatchMemory(CrossBatchMemory):
         embedding_size: int,
         memory_size: int = 1024,
         miner: torch.nn.Module | None = None,
+        *,
         num_classes: int | None = None,
         **kwargs: Any,
     ) -> None:
+        check_count("embedding_size", embedding_size)
+        check_count("memory_size", memory_size)
+        check_count("num_classes", num_classes, least=2, none="class ids")
         # PML's __init__ calls reset_queue, which needs it; plain values may come before
         self.num_classes = num_classes
         super().__init__(loss, embedding_size, memory_size, miner, **kwargs)
-        check_miner(miner)
+        if num_classes is not None:
+            check_miner(miner)
+        self._has_read_labels = self._has_warned = False
         if isinstance(loss, MultiLabelLoss):
             self.check_loss_support(type(loss.loss).__name__)
             if loss.miner is not None:
@@ -78,7 +88,7 @@ class HashCrossBatchMemory(CrossBatchMemory):
                     "the miner must see the memory: HashCrossBatchMemory("
                     "MultiLabelLoss(loss), ..., miner=miner)"
                 )
-        elif num_classes is not None and type(loss).__name__ not in _HASHING_LOSSES:
+        elif num_classes is not None and type(loss).__name__ not in PAIRWISE_LOSSES:
             raise ValueError(
                 f"{type(loss).__name__} takes class ids only; for multi-hot labels use "
                 f"HashCrossBatchMemory(MultiLabelLoss({type(loss).__name__}(...)), ...)"
@@ -87,7 +97,7 @@ class HashCrossBatchMemory(CrossBatchMemory):
     @staticmethod
     def supported_losses() -> list[str]:
         """Names of the losses that work against a memory."""
-        ours = [*_HASHING_LOSSES, MultiLabelLoss.__name__]
+        ours = [*PAIRWISE_LOSSES, MultiLabelLoss.__name__]
         return [*CrossBatchMemory.supported_losses(), *ours]
 
     @classmethod
@@ -108,21 +118,36 @@ class HashCrossBatchMemory(CrossBatchMemory):
     ) -> Tensor:
         """Enqueue a batch and compute its loss against the memory."""
         row = () if self.num_classes is None else (self.num_classes,)
-        if labels.ndim != 1 + len(row) or labels.shape[1:] != row:
+        if (
+            not torch.is_tensor(labels)
+            or labels.ndim != 1 + len(row)
+            or labels.shape[1:] != row
+        ):
             kind = "class ids (B,)" if not row else f"multi-hot rows (B, {row[0]})"
             raise ValueError(
                 f"with num_classes={self.num_classes} labels must be {kind}, got shape "
-                f"{tuple(labels.shape)}"
+                f"{tuple(getattr(labels, 'shape', ()))} of {type(labels).__name__}"
             )
-        if self.num_classes is not None:
-            check_label_pair(labels, labels)
+        check_labels(labels, len(embeddings), read=None if self._has_read_labels else True)
+        if not self._has_warned:
+            self._has_warned = check_not_a_column(labels)
+        self._check_embeddings(embeddings)
         new = len(embeddings) if enqueue_mask is None else int(enqueue_mask.sum())
         if new > self.memory_size:
             raise ValueError(
                 f"cannot enqueue {new} items into a memory of {self.memory_size}; raise "
                 "memory_size"
             )
-        return super().forward(embeddings, labels, indices_tuple, enqueue_mask)
+        loss: Tensor = super().forward(embeddings, labels, indices_tuple, enqueue_mask)
+        self._has_read_labels = True
+        return loss
+
+    def _check_embeddings(self, embeddings: Tensor) -> None:
+        if embeddings.ndim != 2 or embeddings.shape[1] != self.embedding_size:
+            raise ValueError(
+                f"embeddings must have embedding_size={self.embedding_size} columns, got "
+                f"shape {tuple(embeddings.shape)}"
+            )
 
     def reset_queue(self) -> None:
         """Empty the memory."""

@@ -60,6 +60,7 @@ class CSQLoss(BaseCentreLoss):
         self,
         num_classes: int,
         embedding_size: int,
+        *,
         quantization_weight: float = 0.05,
         codebook: str | Tensor = "auto",
         seed: int = 0,

@@ -10,10 +10,12 @@ from torch.nn import functional as F
 
 from ..codes.convention import raw_sign
 from ..labels.relevance import jaccard
+from ..runtime.options import check_flag, check_number
 from .base_hashing_loss import (
     BaseHashingLoss,
     LossDict,
     check_grading,
+    check_not_negative,
     check_preset,
     check_takes_similarity,
     pair_masks,
@@ -72,6 +74,7 @@ class DFHLoss(BaseHashingLoss):
 
     def __init__(
         self,
+        *,
         margin: float = 0.0,
         quantization_weight: float = 0.5,
         center_weight: float = 1.0,
@@ -82,14 +85,18 @@ class DFHLoss(BaseHashingLoss):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        check_number("margin", margin)
         if not 0 <= margin < 0.5:
             raise ValueError(f"margin is per bit, in [0, 0.5); got {margin}")
+        check_not_negative(
+            quantization_weight=quantization_weight,
+            center_weight=center_weight,
+            separation_weight=separation_weight,
+        )
+        check_flag("balanced", balanced)
         self.quantization_weight = quantization_weight
         self.center_weight = center_weight
         self.separation_weight = separation_weight
-        for name in ("quantization_weight", "center_weight", "separation_weight"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must be >= 0, got {getattr(self, name)}")
         check_grading(similarity)
         check_preset(preset)
         check_takes_similarity(self)

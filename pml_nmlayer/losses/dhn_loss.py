@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..labels.relevance import jaccard
+from ..runtime.options import check_flag
 from .base_hashing_loss import (
     BaseHashingLoss,
     LossDict,
@@ -58,6 +59,7 @@ class DHNLoss(BaseHashingLoss):
 
     def __init__(
         self,
+        *,
         quantization_weight: float = 0.1,
         balanced: bool = True,
         similarity: Literal["shared", "jaccard"] = "shared",
@@ -67,6 +69,7 @@ class DHNLoss(BaseHashingLoss):
         super().__init__(**kwargs)
         check_not_negative(quantization_weight=quantization_weight)
         check_grading(similarity)
+        check_flag("balanced", balanced)
         check_preset(preset)
         check_takes_similarity(self)
         self.quantization_weight = quantization_weight

@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from ..runtime.options import check_number
 from .base_centre_loss import BaseCentreLoss
 from .base_hashing_loss import LossDict, check_preset, per_anchor
 
@@ -46,6 +47,7 @@ class DPNLoss(BaseCentreLoss):
         self,
         num_classes: int,
         embedding_size: int,
+        *,
         margin: float = 1.0,
         codebook: str | Tensor = "auto",
         seed: int = 0,
@@ -54,8 +56,7 @@ class DPNLoss(BaseCentreLoss):
         **kwargs: Any,
     ) -> None:
         super().__init__(num_classes, embedding_size, codebook, seed, head, **kwargs)
-        if margin <= 0:
-            raise ValueError(f"margin must be > 0, got {margin}")
+        check_number("margin", margin, above=0)
         check_preset(preset)
         self.margin = margin
         self.sum_bits = preset == "paper"

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..codes.convention import raw_sign
+from ..runtime.options import check_flag
 from .base_hashing_loss import (
     BaseHashingLoss,
     LossDict,
@@ -55,6 +56,7 @@ class DPSHLoss(BaseHashingLoss):
 
     def __init__(
         self,
+        *,
         quantization_weight: float = 0.1,
         balanced: bool = True,
         preset: Literal["paper"] | None = None,
@@ -62,6 +64,7 @@ class DPSHLoss(BaseHashingLoss):
     ) -> None:
         super().__init__(**kwargs)
         check_not_negative(quantization_weight=quantization_weight)
+        check_flag("balanced", balanced)
         check_preset(preset)
         check_takes_similarity(self)
         self.quantization_weight = quantization_weight

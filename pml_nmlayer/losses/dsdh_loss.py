@@ -11,9 +11,11 @@ from torch.nn import functional as F
 
 from ..classes.objectives import label_map
 from ..codes.convention import raw_sign, sign_ste
+from ..runtime.options import check_flag
 from .base_class_hashing_loss import BaseClassHashingLoss
 from .base_hashing_loss import (
     LossDict,
+    check_not_negative,
     check_preset,
     check_takes_similarity,
     pair_masks,
@@ -76,6 +78,7 @@ class DSDHLoss(WeightRegularizerMixin, BaseClassHashingLoss):
         self,
         num_classes: int,
         embedding_size: int,
+        *,
         class_weight: float = 3.0,
         ridge_weight: float = 0.01,
         quantization_weight: float = 0.1,
@@ -89,9 +92,9 @@ class DSDHLoss(WeightRegularizerMixin, BaseClassHashingLoss):
         self.ridge_weight = ridge_weight
         self.quantization_weight = quantization_weight
         weights = ["class_weight", "ridge_weight", "quantization_weight"]
-        for name in weights:
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must be >= 0, got {getattr(self, name)}")
+        check_not_negative(**{name: getattr(self, name) for name in weights})
+        check_flag("balanced", balanced)
+        check_flag("closed_form", closed_form)
         check_preset(preset)
         check_takes_similarity(self)
         self.balanced = balanced and preset is None

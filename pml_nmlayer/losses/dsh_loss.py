@@ -5,6 +5,7 @@ from typing import Any, Literal
 from pytorch_metric_learning.distances import LpDistance
 from torch import Tensor
 
+from ..runtime.options import check_flag, check_number
 from .base_hashing_loss import (
     BaseHashingLoss,
     LossDict,
@@ -55,6 +56,7 @@ class DSHLoss(BaseHashingLoss):
 
     def __init__(
         self,
+        *,
         margin: float = 2.0,
         quantization_weight: float | None = None,
         balanced: bool = True,
@@ -62,8 +64,8 @@ class DSHLoss(BaseHashingLoss):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if margin <= 0:
-            raise ValueError(f"margin must be > 0, got {margin}")
+        check_number("margin", margin, above=0)
+        check_flag("balanced", balanced)
         check_preset(preset)
         if quantization_weight is None:
             quantization_weight = 0.01 if preset is None else 0.02

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..codes.convention import raw_sign
+from ..runtime.options import check_number
 from .base_hashing_loss import (
     BaseHashingLoss,
     LossDict,
@@ -58,6 +59,7 @@ class DTSHLoss(BaseHashingLoss):
 
     def __init__(
         self,
+        *,
         margin: float | None = None,
         quantization_weight: float | None = None,
         preset: Literal["paper"] | None = None,
@@ -67,6 +69,7 @@ class DTSHLoss(BaseHashingLoss):
         check_preset(preset)
         if margin is None:
             margin = 0.25 if preset is None else 0.5
+        check_number("margin", margin)
         if not 0 <= margin < 1:
             raise ValueError(f"margin is per bit, in [0, 1); got {margin}")
         # The paper's weight depends on K, which the first batch tells: sum over bits.

@@ -48,6 +48,7 @@ class GreedyHashLoss(WeightRegularizerMixin, BaseClassHashingLoss):
         self,
         num_classes: int,
         embedding_size: int,
+        *,
         quantization_weight: float = 0.1,
         **kwargs: Any,
     ) -> None:

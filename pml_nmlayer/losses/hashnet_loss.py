@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..labels.relevance import jaccard
+from ..runtime.options import check_count, check_flag, check_number
 from .base_hashing_loss import (
     BaseHashingLoss,
     LossDict,
@@ -65,6 +66,7 @@ class HashNetLoss(BaseHashingLoss):
 
     def __init__(
         self,
+        *,
         alpha: float = 10.0,
         beta_growth: float = 0.005,
         beta_interval: int = 200,
@@ -74,12 +76,10 @@ class HashNetLoss(BaseHashingLoss):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if alpha <= 0:
-            raise ValueError(f"alpha must be > 0, got {alpha}")
-        if beta_growth < 0:
-            raise ValueError(f"beta_growth must be >= 0, got {beta_growth}")
-        if beta_interval < 1:
-            raise ValueError(f"beta_interval must be >= 1, got {beta_interval}")
+        check_number("alpha", alpha, above=0)
+        check_number("beta_growth", beta_growth, least=0)
+        check_count("beta_interval", beta_interval)
+        check_flag("balanced", balanced)
         check_grading(similarity)
         check_preset(preset)
         check_takes_similarity(self)

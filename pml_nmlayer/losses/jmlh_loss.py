@@ -58,6 +58,7 @@ class JMLHLoss(WeightRegularizerMixin, BaseClassHashingLoss):
         self,
         num_classes: int,
         embedding_size: int,
+        *,
         kl_weight: float = 1.0,
         preset: Literal["paper"] | None = None,
         **kwargs: Any,

@@ -6,6 +6,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from ..runtime.options import check_count, check_number
 from .base_hashing_loss import (
     BaseHashingLoss,
     LossDict,
@@ -50,6 +51,7 @@ class MIHashLoss(BaseHashingLoss):
 
     def __init__(
         self,
+        *,
         sharpness: float | None = None,
         bins: int | None = None,
         preset: Literal["paper"] | None = None,
@@ -64,10 +66,8 @@ class MIHashLoss(BaseHashingLoss):
         check_preset(preset)
         if sharpness is None:
             sharpness = 3.0 if preset is None else 0.5
-        if sharpness <= 0:
-            raise ValueError(f"sharpness must be > 0, got {sharpness}")
-        if bins is not None and bins < 1:
-            raise ValueError(f"bins must be >= 1 or None, got {bins}")
+        check_number("sharpness", sharpness, above=0)
+        check_count("bins", bins, none="the default")
         self.sharpness = sharpness
         self.bins = bins
         self.keep_codes = preset is None

@@ -6,6 +6,7 @@ from pytorch_metric_learning.utils import loss_and_miner_utils as lmu
 from torch import Tensor
 
 from ..labels.checks import check_label_pair, check_labels
+from ..labels.columns import check_not_a_column
 from ..labels.label_sets import LabelSets, check_miner
 from .base_hashing_loss import BaseHashingLoss
 from .given_pairs import (
@@ -58,6 +59,7 @@ class MultiLabelLoss(BaseMetricLossFunction):
         super().__init__(distance=loss.distance, collect_stats=loss.collect_stats)
         self.loss = loss
         self.miner = miner
+        self._has_warned = False
 
     def forward(
         self,
@@ -68,12 +70,15 @@ class MultiLabelLoss(BaseMetricLossFunction):
         ref_labels: Tensor | None = None,
     ) -> Tensor:
         """Compute the loss of one batch; arguments as in every PML loss."""
+        if labels is not None and not torch.is_tensor(labels):
+            check_labels(labels, len(embeddings))
         if self.miner is not None and indices_tuple is not None:
             raise ValueError(
                 "got an indices_tuple, but this MultiLabelLoss has a miner of its own; "
                 "leave one of them out"
             )
         if labels is None or labels.ndim == 1:
+            self._check_ids(embeddings, labels)
             if self.miner is not None and labels is not None:
                 indices_tuple = self.miner(embeddings, labels, ref_emb, ref_labels)
             return self.loss(embeddings, labels, indices_tuple, ref_emb, ref_labels)
@@ -86,6 +91,13 @@ class MultiLabelLoss(BaseMetricLossFunction):
             anchors, _, others = _sets(labels, ref_emb, ref_labels)
             indices_tuple = self._all_tuples(anchors, others)
         return self._call_with_pairs(embeddings, indices_tuple, ref_emb)
+
+    def _check_ids(self, embeddings: Tensor, labels: Tensor | None) -> None:
+        if labels is None:
+            return
+        check_labels(labels, len(embeddings))
+        if not self._has_warned:
+            self._has_warned = check_not_a_column(labels)
 
     def _all_tuples(self, labels: LabelSets, ref_labels: LabelSets | None) -> Indices:
         if not is_one_of(self.loss, TRIPLETS_ONLY):

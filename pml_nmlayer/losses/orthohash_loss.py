@@ -8,14 +8,20 @@ from pytorch_metric_learning.distances import CosineSimilarity
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..runtime.options import check_number
 from .base_centre_loss import BaseCentreLoss
 from .base_hashing_loss import LossDict, per_anchor
+
+# Outputs shorter than this have no direction. The gradient of a direction grows as one over
+# the length: without a bound an item whose outputs are all 0 has one of 10^12.
+_SHORTEST = 0.01
 
 
 class OrthoHashLoss(BaseCentreLoss):
     r"""Turn outputs towards the binary centre of their class, with a margin (OrthoHash).
 
     Formula:  L = mean over i of CE(z_i, y_i / Σ_c y_ic),  θ_ic = angle between u_i and o_c,
+              (for ‖u_i‖ < 0.01: cos θ_ic = 100 ⟨u_i, o_c⟩ / ‖o_c‖, so that it is bounded),
               cosine:  z_ic = s (cos θ_ic - m y_ic),
               arc:     z_ic = s cos(θ_ic + m y_ic); where θ_ic + m y_ic > π, the decreasing
                        continuation s (cos θ_ic - m sin m) of ArcFace.
@@ -55,6 +61,7 @@ class OrthoHashLoss(BaseCentreLoss):
         self,
         num_classes: int,
         embedding_size: int,
+        *,
         margin_type: Literal["cosine", "arc"] = "cosine",
         scale: float = 8.0,
         margin: float = 0.2,
@@ -66,12 +73,11 @@ class OrthoHashLoss(BaseCentreLoss):
         super().__init__(num_classes, embedding_size, codebook, seed, head, **kwargs)
         if margin_type not in ("cosine", "arc"):
             raise ValueError(f"margin_type must be 'cosine' or 'arc', got {margin_type!r}")
-        if scale <= 0:
-            raise ValueError(f"scale must be > 0, got {scale}")
-        if margin < 0 or (margin_type == "arc" and margin > math.pi / 2):
-            raise ValueError(
-                f"margin must be >= 0, and at most π/2 radians for arc; got {margin}"
-            )
+        check_number("scale", scale, above=0)
+        if margin_type == "arc":
+            check_number("margin", margin, least=0, most=math.pi / 2, unit="radians")
+        else:
+            check_number("margin", margin, least=0)
         self.margin_type = margin_type
         self.scale = scale
         self.margin = margin
@@ -100,7 +106,8 @@ class OrthoHashLoss(BaseCentreLoss):
 
     def get_logits(self, embeddings: Tensor) -> Tensor:
         """Return s cos θ, (B, C), without margins."""
-        return self.scale * self.distance(embeddings, self.centres(embeddings))
+        directions = F.normalize(embeddings, dim=1, eps=_SHORTEST)
+        return self.scale * directions @ F.normalize(self.centres(embeddings), dim=1).T
 
     def get_default_distance(self) -> CosineSimilarity:
         """Outputs are compared by their direction only."""

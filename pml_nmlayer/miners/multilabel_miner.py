@@ -2,10 +2,13 @@
 
 from typing import Any
 
+import torch
 from pytorch_metric_learning.miners import BaseMiner
 from pytorch_metric_learning.utils import loss_and_miner_utils as lmu
 from torch import Tensor
 
+from ..labels.checks import check_labels
+from ..labels.columns import check_not_a_column
 from ..labels.label_sets import LabelSets, as_label_sets, check_miner
 
 
@@ -21,7 +24,8 @@ class MultiLabelMiner(BaseMiner):
 
     Shapes:   embeddings (B, K), labels multi-hot (B, C) or class ids (B,), and likewise
               ref_emb (R, K), ref_labels; -> what the miner returns.
-    Raises:   ValueError: a miner that goes through the classes one by one.
+    Raises:   ValueError: a miner that goes through the classes one by one, or labels that
+              do not fit. TypeError: another thing than a miner, or labels of strings.
     Source:   pytorch-metric-learning, BaseMiner.  Differs: PML refuses 2-D labels.
 
     PML's trainers take it as `tuple_miner`, and DistributedMinerWrapper takes it too. With
@@ -37,9 +41,12 @@ class MultiLabelMiner(BaseMiner):
     """
 
     def __init__(self, miner: BaseMiner | None = None, **kwargs: Any) -> None:
+        if miner is not None and not isinstance(miner, BaseMiner):
+            raise TypeError(f"miner must be a miner of PML, got {miner!r}")
         check_miner(miner)
         super().__init__(**kwargs)
         self.miner = miner
+        self._has_warned = False
 
     def forward(
         self,
@@ -49,6 +56,14 @@ class MultiLabelMiner(BaseMiner):
         ref_labels: Tensor | LabelSets | None = None,
     ) -> tuple[Tensor, ...]:
         """Mine one batch; arguments as in every PML miner."""
+        if not isinstance(labels, LabelSets):
+            check_labels(labels, len(embeddings))
+        if ref_emb is not None and not isinstance(ref_labels, LabelSets):
+            if ref_labels is None:
+                raise ValueError("ref_emb came without ref_labels")
+            check_labels(ref_labels, len(ref_emb), "ref_labels")
+        if not self._has_warned and torch.is_tensor(labels):
+            self._has_warned = check_not_a_column(labels)
         return super().forward(
             embeddings, as_label_sets(labels), ref_emb, as_label_sets(ref_labels)
         )

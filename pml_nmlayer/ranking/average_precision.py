@@ -5,16 +5,18 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from ..hamming.exclusion import Exclude, exclude_rows
 from ..hamming.histograms import MAX_BYTES, hamming_histograms
+from ..labels.checks import as_labels
 from ..labels.relevance import Relevance
+from ..runtime.options import check_choice, check_count
+from ..runtime.renamed import SIDES, renamed
 from .ndcg import _sum_of_block
 from .queries import Empty, mean_over_queries
 from .ties import (
     _BLOCK_CELLS,
     TieOrder,
     _check_histograms,
-    _check_option,
-    _check_positive,
     _query_blocks,
 )
 
@@ -22,10 +24,12 @@ Normalizer = Literal["retrieved", "relevant", "min"]
 _GRID_CELLS = 2**18  # bounds the temporaries of the one tie of a query that needs a sum
 
 
+@renamed()
 def tie_aware_average_precision(
     items: Tensor,
     hits: Tensor,
     k: int | None = None,
+    *,
     normalizer: Normalizer = "retrieved",
     tie_order: TieOrder = "expected",
 ) -> Tensor:
@@ -62,10 +66,9 @@ def tie_aware_average_precision(
         tensor([0.4167], dtype=torch.float64)
     """
     _check_histograms(items, hits)
-    _check_option("normalizer", normalizer, get_args(Normalizer))
-    _check_option("tie_order", tie_order, get_args(TieOrder))
-    if k is not None:
-        _check_positive("k", k)
+    check_choice("normalizer", normalizer, get_args(Normalizer))
+    check_choice("tie_order", tie_order, get_args(TieOrder))
+    check_count("k", k, none="all")
     on_cpu = items.device.type == "cpu"
     rows = max(_BLOCK_CELLS // items.shape[1] if on_cpu else len(items), 1)
     parts = zip(items.split(rows), hits.split(rows), strict=True)
@@ -96,12 +99,14 @@ def _average_precision(
     return torch.where(relevant > 0, value, torch.nan)
 
 
+@renamed(**SIDES)
 def mean_average_precision(
-    q: Tensor,
-    q_labels: Tensor,
-    r: Tensor,
-    r_labels: Tensor,
+    query: Tensor,
+    query_labels: Tensor,
+    reference: Tensor,
+    reference_labels: Tensor,
     k: int | None = None,
+    *,
     normalizer: Normalizer = "retrieved",
     ref_includes_query: bool = False,
     tie_order: TieOrder = "expected",
@@ -109,16 +114,17 @@ def mean_average_precision(
     max_bytes: int = MAX_BYTES,
     empty: Empty = "skip",
     relevance: Relevance | None = None,
+    exclude: Exclude | None = None,
 ) -> float:
     r"""Mean average precision of a Hamming ranking, over all orders of tied items.
 
     Formula:  mAP = mean of `tie_aware_average_precision` over the queries with R > 0.
 
     Args:
-        q: query codes, -1 and +1, or packed uint8.
-        q_labels: class ids or multi-hot rows; items are relevant that share a label.
-        r: database codes, in the same form.
-        r_labels: labels of the database, in the same form.
+        query: query codes, -1 and +1, or packed uint8.
+        query_labels: class ids, or rows of 0 and 1; items are relevant that share a label.
+        reference: database codes, in the same form.
+        reference_labels: labels of the database, in the same form.
         k: number of ranks that count; None for all (mAP@all).
         normalizer: "retrieved" (hashing papers), "relevant" (PML) or "min".
         ref_includes_query: the database begins with the queries; none finds itself.
@@ -127,8 +133,9 @@ def mean_average_precision(
         max_bytes: bound on memory beyond the arguments, at least 2^20.
         empty: what a query without relevant items does to the mean.
         relevance: see `hamming.hamming_histograms`; None for shared labels.
+        exclude: pairs to leave out, see `hamming.hamming_histograms`.
 
-    Shapes:   q (Q, K), r (N, K), labels (Q,) and (N,) or (Q, C) and (N, C).
+    Shapes:   query (Q, K), reference (N, K), labels (Q,) and (N,) or (Q, C) and (N, C).
     Returns:  float in [0, 1]; NaN if no query has a relevant item (unless empty="zero").
     Raises:   ValueError: no queries, or as `hamming_histograms` and
               `tie_aware_average_precision`.
@@ -141,14 +148,20 @@ def mean_average_precision(
         >>> mean_average_precision(codes, y, codes, y, ref_includes_query=True)
         1.0
     """
-    q, q_labels, values = torch.as_tensor(q), torch.as_tensor(q_labels), []
-    for rows in _query_blocks(q, bits, 256, max_bytes):
+    query, query_labels = torch.as_tensor(query), as_labels(query_labels, "query labels")
+    values = []
+    for rows in _query_blocks(query, bits, 256, max_bytes):
         items, hits = hamming_histograms(
-            q[rows], q_labels[rows], r, r_labels, ref_includes_query, bits, max_bytes,
-            rows.start, relevance,
+            query[rows], query_labels[rows], reference, reference_labels,
+            ref_includes_query, bits=bits, max_bytes=max_bytes, query_start=rows.start,
+            relevance=relevance, exclude=exclude_rows(exclude, rows),
         )  # fmt: skip
-        values.append(tie_aware_average_precision(items, hits, k, normalizer, tie_order))
-    return mean_over_queries(torch.cat(values), empty)
+        values.append(
+            tie_aware_average_precision(
+                items, hits, k, normalizer=normalizer, tie_order=tie_order
+            )
+        )
+    return mean_over_queries(torch.cat(values), empty=empty)
 
 
 def _ratio_at_cut(
@@ -159,31 +172,38 @@ def _ratio_at_cut(
     m: Tensor,
     blocks: Tensor,
     order: TieOrder,
+    start: Tensor | None = None,
+    worth: Tensor | None = None,
 ) -> Tensor:
-    """AP@k over the hits retrieved, whose number t in the cut tie depends on the order."""
+    """AP@k over the hits retrieved, whose number t in the cut tie depends on the order.
+
+    `start` stands for the hits before a tie where these have another worth than 1.
+    """
+    start = before_h if start is None else start
+    worth = torch.ones_like(n) if worth is None else worth
     # The last tie that k reaches: whole (then t = h) or cut.
     reached = (m > 0) * torch.arange(1, n.shape[1] + 1, device=n.device)
     last = reached.argmax(1, keepdim=True)
-    n, h, before_n, before_h, m, own = (
-        x.gather(1, last) for x in (n, h, before_n, before_h, m, blocks)
+    n, h, before_n, before_h, m, own, start, worth = (
+        x.gather(1, last) for x in (n, h, before_n, before_h, m, blocks, start, worth)
     )
     above = blocks.sum(1, keepdim=True) - own
     fewest, most = (m - (n - h)).clamp(min=0), torch.minimum(h, m)
     if len(n) == 0:
         return n.new_zeros(0)
     width = int((most - fewest).max()) + 1
-    ties = torch.stack([n, h, before_n, before_h, m, above, fewest, most])
+    ties = torch.stack([n, h, before_n, before_h, m, above, fewest, most, start, worth])
     step = max(_GRID_CELLS // width, 1)
     return torch.cat([_ratio_over_t(part, width, order) for part in ties.split(step, 1)])
 
 
 def _ratio_over_t(ties: Tensor, width: int, order: TieOrder) -> Tensor:
-    n, h, before_n, before_h, m, above, fewest, most = ties
+    n, h, before_n, before_h, m, above, fewest, most, start, worth = ties
     offset = torch.arange(width, dtype=torch.float64, device=n.device)
     t = fewest + offset
     possible = t <= most
     # Given t, the first m items of the tie are themselves a tie of m items and t hits.
-    block = _sum_of_block(m, t.minimum(m), before_n, before_h, m, order)
+    block = worth * _sum_of_block(m, t.minimum(m), before_n, start, m, order)
     ratio = (above + block) / (before_h + t).clamp(min=1)
     if order == "best":
         return ratio.masked_fill(~possible, -torch.inf).amax(1)

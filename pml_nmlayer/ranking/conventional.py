@@ -5,24 +5,29 @@ from typing import get_args
 import torch
 from torch import Tensor
 
+from ..hamming.exclusion import Exclude, as_exclusion
 from ..hamming.histograms import MAX_BYTES, pair_counter
 from ..labels.relevance import Relevance
+from ..runtime.options import check_choice, check_count
+from ..runtime.renamed import SIDES, renamed
 from .average_precision import Normalizer
-from .ties import _check_option, _check_positive
 
 
+@renamed(**SIDES)
 def conventional_average_precision(
-    q: Tensor,
-    q_labels: Tensor,
-    r: Tensor,
-    r_labels: Tensor,
+    query: Tensor,
+    query_labels: Tensor,
+    reference: Tensor,
+    reference_labels: Tensor,
     k: int | None = None,
+    *,
     normalizer: Normalizer = "retrieved",
     ref_includes_query: bool = False,
     bits: int | None = None,
     max_bytes: int = MAX_BYTES,
     query_start: int = 0,
     relevance: Relevance | None = None,
+    exclude: Exclude | None = None,
 ) -> Tensor:
     r"""Average precision of each query as papers compute it: ties in database order.
 
@@ -33,10 +38,10 @@ def conventional_average_precision(
     sorted: on a database sorted by class it is optimistic for the first classes.
 
     Args:
-        q: query codes, -1 and +1, or packed uint8.
-        q_labels: class ids or multi-hot rows; items are relevant that share a label.
-        r: database codes, in the same form.
-        r_labels: labels of the database, in the same form.
+        query: query codes, -1 and +1, or packed uint8.
+        query_labels: class ids, or rows of 0 and 1; items are relevant that share a label.
+        reference: database codes, in the same form.
+        reference_labels: labels of the database, in the same form.
         k: number of ranks that count; None for all (AP@all).
         normalizer: "retrieved" (hashing papers), "relevant" (PML) or "min".
         ref_includes_query: the database holds the queries, from item `query_start` on;
@@ -46,6 +51,7 @@ def conventional_average_precision(
             query takes 64 bytes an item in any case.
         query_start: see `ref_includes_query`.
         relevance: see `hamming.hamming_histograms`; None for shared labels.
+        exclude: pairs to leave out, see `hamming.hamming_histograms`.
 
     Shapes:   as `mean_average_precision` -> (Q,) float64.
     Returns:  values in [0, 1], NaN for a query without relevant items; between the "worst"
@@ -54,20 +60,20 @@ def conventional_average_precision(
     Source:   evaluation code of the hashing literature (one argsort a query).
               Differs: the sort is stable; theirs leaves ties to the sorting routine.
     """
-    _check_option("normalizer", normalizer, get_args(Normalizer))
-    if k is not None:
-        _check_positive("k", k)
+    check_choice("normalizer", normalizer, get_args(Normalizer))
+    check_count("k", k, none="all")
     counter = pair_counter(
-        q,
-        q_labels,
-        r,
-        r_labels,
+        query,
+        query_labels,
+        reference,
+        reference_labels,
         ref_includes_query,
         bits,
         max_bytes,
         query_start,
         relevance,
     )
+    left_out = as_exclusion(exclude, len(counter.q), len(counter.r))
     size = len(counter.r)
     ranks = torch.arange(1, size + 1, device=counter.q.device, dtype=torch.float64)
     step = max(max_bytes // (64 * max(size, 1)), 1)
@@ -79,6 +85,10 @@ def conventional_average_precision(
             i = torch.arange(rows.stop - start, device=distances.device)
             distances[i, query_start + start + i] = torch.inf  # sorted to the end
             relevant[i, query_start + start + i] = False
+        if left_out is not None:
+            mask = left_out.dense(rows, distances.device)
+            distances[mask] = torch.inf
+            relevant[mask] = False
         total = relevant.sum(1)
         relevant = relevant.gather(1, distances.sort(dim=1, stable=True).indices)[:, :k]
         found = relevant.sum(1)

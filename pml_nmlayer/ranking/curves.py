@@ -5,12 +5,15 @@ from typing import get_args
 import torch
 from torch import Tensor
 
+from ..runtime.options import check_choice
+from ..runtime.renamed import renamed
 from .queries import Empty
-from .ties import _check_histograms, _check_option
+from .ties import _check_histograms
 
 
+@renamed()
 def precision_recall_curve(
-    items: Tensor, hits: Tensor, empty: Empty = "skip"
+    items: Tensor, hits: Tensor, *, empty: Empty = "skip"
 ) -> tuple[Tensor, Tensor]:
     r"""Precision and recall at every Hamming radius 0..K, averaged over queries.
 
@@ -31,7 +34,7 @@ def precision_recall_curve(
               and not how precise the others are.
     """
     _check_histograms(items, hits)
-    _check_option("empty", empty, get_args(Empty))
+    check_choice("empty", empty, get_args(Empty))
     judged = hits.sum(1) > 0
     if not bool(judged.any()):
         raise ValueError("no query has a relevant item: there is no curve to draw")

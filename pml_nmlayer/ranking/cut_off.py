@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from .ties import _check_histograms, _check_positive
+from ..runtime.options import check_count
+from .ties import _check_histograms
 
 
 def precision_at_k(items: Tensor, hits: Tensor, k: int) -> Tensor:
@@ -46,8 +47,8 @@ def recall_at_k(items: Tensor, hits: Tensor, k: int) -> Tensor:
     Returns:  values in [0, 1]; NaN where R = 0.
     Raises:   ValueError: as `tie_aware_average_precision`.
     Source:   McSherry and Najork, ECIR 2008.
-              Differs: nearest-neighbour papers call "recall@k" whether any of the first k
-              is relevant; this is the share of the relevant items.
+              Differs: metric learning papers call Recall@K whether any of the first k is
+              relevant, which is `hit_rate_at_k`; this is the share of the relevant items.
     """
     found = _hits_at_k(items, hits, k)
     relevant = hits.sum(1)
@@ -57,6 +58,6 @@ def recall_at_k(items: Tensor, hits: Tensor, k: int) -> Tensor:
 def _hits_at_k(items: Tensor, hits: Tensor, k: int) -> Tensor:
     """Expected number of hits among the first k."""
     _check_histograms(items, hits)
-    _check_positive("k", k)
+    check_count("k", k)
     m = (k - (items.cumsum(1) - items)).clamp(min=0).minimum(items)
     return (m * hits / items.clamp(min=1).double()).sum(1)

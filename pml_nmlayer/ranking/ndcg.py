@@ -5,16 +5,21 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from ..hamming.exclusion import Exclude, exclude_rows
 from ..hamming.histograms import MAX_BYTES, grade_histograms
+from ..labels.checks import as_labels
 from ..labels.relevance import Relevance
+from ..runtime.options import check_choice, check_count
+from ..runtime.renamed import SIDES, renamed
 from .queries import Empty, mean_over_queries
-from .ties import TieOrder, _check_option, _check_positive, _harmonic, _query_blocks
+from .ties import TieOrder, _check_counts, _harmonic, _query_blocks
 
 Gain = Literal["exponential", "linear"]
 
 
+@renamed()
 def tie_aware_ndcg(
-    counts: Tensor, k: int | None = None, gain: Gain = "exponential"
+    counts: Tensor, k: int | None = None, *, gain: Gain = "exponential"
 ) -> Tensor:
     r"""Normalised discounted cumulative gain of each query, over all orders of tied items.
 
@@ -34,11 +39,9 @@ def tie_aware_ndcg(
     Source:   McSherry and Najork, ECIR 2008; He et al., CVPR 2018, arXiv:1705.08562.
               Differs: cut-off added.
     """
-    if counts.ndim != 3:
-        raise ValueError(f"counts must have shape (Q, K + 1, G), got {tuple(counts.shape)}")
-    _check_option("gain", gain, get_args(Gain))
-    if k is not None:
-        _check_positive("k", k)
+    _check_counts(counts)
+    check_choice("gain", gain, get_args(Gain))
+    check_count("k", k, none="all")
     grades = torch.arange(counts.shape[2], dtype=torch.float64, device=counts.device)
     worth = torch.exp2(grades) - 1 if gain == "exponential" else grades
     ranks = int(counts.sum((1, 2)).max()) if len(counts) else 0
@@ -56,12 +59,14 @@ def tie_aware_ndcg(
     return torch.where(ideal > 0, dcg / ideal, torch.nan)
 
 
+@renamed(**SIDES)
 def ndcg(
-    q: Tensor,
-    q_labels: Tensor,
-    r: Tensor,
-    r_labels: Tensor,
+    query: Tensor,
+    query_labels: Tensor,
+    reference: Tensor,
+    reference_labels: Tensor,
     k: int | None = None,
+    *,
     gain: Gain = "exponential",
     ref_includes_query: bool = False,
     bits: int | None = None,
@@ -69,16 +74,17 @@ def ndcg(
     empty: Empty = "skip",
     relevance: Relevance | None = None,
     grades: int | None = None,
+    exclude: Exclude | None = None,
 ) -> float:
     r"""NDCG of a Hamming ranking, graded by shared labels or as one likes.
 
     Formula:  mean of `tie_aware_ndcg` over the queries with a relevant item.
 
     Args:
-        q: query codes, -1 and +1, or packed uint8.
-        q_labels: class ids (grades 0 and 1) or multi-hot rows.
-        r: database codes, in the same form.
-        r_labels: labels of the database, in the same form.
+        query: query codes, -1 and +1, or packed uint8.
+        query_labels: class ids (grades 0 and 1), or rows of 0 and 1.
+        reference: database codes, in the same form.
+        reference_labels: labels of the database, in the same form.
         k: number of ranks that count; None for all.
         gain: "exponential" or "linear".
         ref_includes_query: the database begins with the queries; none finds itself.
@@ -88,23 +94,25 @@ def ndcg(
         relevance: grades, see `hamming.grade_histograms`; None for the number of shared
             labels.
         grades: number of grades of `relevance`, required with it.
+        exclude: pairs to leave out, see `hamming.hamming_histograms`.
 
-    Shapes:   q (Q, K), r (N, K), labels (Q,) and (N,) or (Q, C) and (N, C).
+    Shapes:   query (Q, K), reference (N, K), labels (Q,) and (N,) or (Q, C) and (N, C).
     Returns:  float in [0, 1]; NaN if no query has a relevant item (unless empty="zero").
     Raises:   ValueError: as `mean_average_precision` and `tie_aware_ndcg`.
     Source:   as `tie_aware_ndcg`.  Differs: as there.
     """
-    q, q_labels = torch.as_tensor(q), torch.as_tensor(q_labels)
-    most = q_labels.shape[1] + 1 if q_labels.ndim == 2 else 2
+    query, query_labels = torch.as_tensor(query), as_labels(query_labels, "query labels")
+    most = query_labels.shape[1] + 1 if query_labels.ndim == 2 else 2
     of_query = 128 + 40 * (most if grades is None else grades)
     values = []
-    for rows in _query_blocks(q, bits, of_query, max_bytes):
+    for rows in _query_blocks(query, bits, of_query, max_bytes):
         counts = grade_histograms(
-            q[rows], q_labels[rows], r, r_labels, ref_includes_query, bits, False,
-            max_bytes, rows.start, relevance, grades,
+            query[rows], query_labels[rows], reference, reference_labels,
+            ref_includes_query, bits=bits, max_bytes=max_bytes, query_start=rows.start,
+            relevance=relevance, grades=grades, exclude=exclude_rows(exclude, rows),
         )  # fmt: skip
-        values.append(tie_aware_ndcg(counts, k, gain))
-    return mean_over_queries(torch.cat(values), empty)
+        values.append(tie_aware_ndcg(counts, k, gain=gain))
+    return mean_over_queries(torch.cat(values), empty=empty)
 
 
 def _sum_of_discounts(upto: Tensor, last: Tensor, count: Tensor) -> Tensor:

@@ -4,12 +4,14 @@ from typing import Literal, get_args
 
 from torch import Tensor
 
-from .ties import _check_option
+from ..runtime.options import check_choice
+from ..runtime.renamed import renamed
 
 Empty = Literal["skip", "zero"]
 
 
-def mean_over_queries(values: Tensor, empty: Empty = "skip") -> float:
+@renamed()
+def mean_over_queries(values: Tensor, *, empty: Empty = "skip") -> float:
     """Mean over the queries; those without a relevant item are NaN.
 
     Args:
@@ -22,7 +24,7 @@ def mean_over_queries(values: Tensor, empty: Empty = "skip") -> float:
     Raises:
         ValueError: there are no queries at all, or another `empty`.
     """
-    _check_option("empty", empty, get_args(Empty))
+    check_choice("empty", empty, get_args(Empty))
     if len(values) == 0:
         raise ValueError("there are no queries to average over (Q = 0)")
     return float(values.nan_to_num(nan=0.0).mean() if empty == "zero" else values.nanmean())

@@ -3,11 +3,14 @@
 import torch
 from torch import Tensor
 
+from ..runtime.options import check_count, check_number
+from ..runtime.renamed import renamed
 from .ties import _check_histograms
 
 
+@renamed()
 def precision_within_radius(
-    items: Tensor, hits: Tensor, radius: int = 2, empty: float = 0.0
+    items: Tensor, hits: Tensor, radius: int = 2, *, empty: float = 0.0
 ) -> Tensor:
     r"""Share of relevant items among all items within a Hamming radius (inclusive).
 
@@ -17,7 +20,7 @@ def precision_within_radius(
         items: number of database items at each distance.
         hits: number of relevant items at each distance.
         radius: r >= 0, in bits, inclusive (faiss' range_search is exclusive).
-        empty: the value of a query with no item within the radius.
+        empty: the value of a query with no item within the radius; NaN to leave it out.
 
     Shapes:   items, hits (Q, K + 1) int64 -> (Q,) float64.
     Returns:  values in [0, 1]; does not depend on the order of ties.
@@ -26,6 +29,8 @@ def precision_within_radius(
               the convention of thulab/DeepHash.
     """
     near_items, near_hits = _within(items, hits, radius)
+    if empty == empty:  # NaN is a value that means leave out
+        check_number("empty", empty, least=0, most=1)
     return torch.where(near_items > 0, near_hits / near_items.clamp(min=1), empty)
 
 
@@ -74,7 +79,6 @@ def f1_within_radius(items: Tensor, hits: Tensor, radius: int = 2) -> Tensor:
 
 def _within(items: Tensor, hits: Tensor, radius: int) -> tuple[Tensor, Tensor]:
     _check_histograms(items, hits)
-    if radius < 0:
-        raise ValueError(f"radius must be >= 0 bits, got {radius}")
+    check_count("radius", radius, least=0)
     ball = slice(0, radius + 1)
     return items[:, ball].sum(1).double(), hits[:, ball].sum(1).double()

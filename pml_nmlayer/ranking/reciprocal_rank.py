@@ -5,12 +5,15 @@ from typing import get_args
 import torch
 from torch import Tensor
 
+from ..runtime.options import check_choice
+from ..runtime.renamed import renamed
 from .average_precision import _GRID_CELLS
-from .ties import TieOrder, _check_histograms, _check_option
+from .ties import TieOrder, _check_histograms
 
 
+@renamed()
 def tie_aware_reciprocal_rank(
-    items: Tensor, hits: Tensor, tie_order: TieOrder = "expected"
+    items: Tensor, hits: Tensor, *, tie_order: TieOrder = "expected"
 ) -> Tensor:
     r"""One over the rank of the first relevant item, over all orders of tied items.
 
@@ -33,7 +36,7 @@ def tie_aware_reciprocal_rank(
         tensor([0.4167], dtype=torch.float64)
     """
     _check_histograms(items, hits)
-    _check_option("tie_order", tie_order, get_args(TieOrder))
+    check_choice("tie_order", tie_order, get_args(TieOrder))
     first = (hits > 0).int().argmax(1, keepdim=True)
     before = (items.cumsum(1) - items).gather(1, first).double()
     n, h = (x.gather(1, first).double() for x in (items, hits))

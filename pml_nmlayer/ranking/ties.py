@@ -18,6 +18,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ..runtime.options import check_count
+
 TieOrder = Literal["expected", "best", "worst"]
 
 # Below torch's limit of 2^15 an operation stays on one thread, and 256 KB in its cache. The
@@ -29,6 +31,8 @@ def _query_blocks(
     q: Tensor, bits: int | None, bytes_of_cell: int, max_bytes: int
 ) -> Iterator[slice]:
     """Blocks of queries whose metric stays within the budget; one empty block for Q = 0."""
+    check_count("bits", bits, none="codes that are not packed")
+    check_count("max_bytes", max_bytes)
     cells = (q.shape[-1] if bits is None else bits) + 1
     step = max(max_bytes // (bytes_of_cell * cells), 1)
     for start in range(0, max(len(q), 1), step):
@@ -57,6 +61,12 @@ def _digamma_tail(x: Tensor) -> Tensor:
 
 
 def _check_histograms(items: Tensor, hits: Tensor) -> None:
+    for name, side in (("items", items), ("hits", hits)):
+        if not torch.is_tensor(side) or side.is_floating_point() or side.is_complex():
+            raise TypeError(
+                f"{name} must be counts, an integer tensor (Q, K + 1) as "
+                f"hamming_histograms returns it; got {getattr(side, 'dtype', side)}"
+            )
     if items.ndim != 2 or items.shape != hits.shape:
         raise ValueError(
             "items and hits must both have shape (Q, K + 1), got "
@@ -66,11 +76,14 @@ def _check_histograms(items: Tensor, hits: Tensor) -> None:
         raise ValueError("hits must lie between 0 and items at every distance")
 
 
-def _check_option(name: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise ValueError(f"{name} must be one of {', '.join(known)}; got {value!r}")
-
-
-def _check_positive(name: str, value: int) -> None:
-    if value < 1:
-        raise ValueError(f"{name} must be at least 1, or None for all, got {value}")
+def _check_counts(counts: Tensor) -> None:
+    if not torch.is_tensor(counts) or counts.ndim != 3 or counts.shape[2] < 2:
+        raise ValueError(
+            "counts must have shape (Q, K + 1, G), G >= 2, as grade_histograms returns "
+            f"them; got {tuple(getattr(counts, 'shape', ())) or type(counts).__name__}"
+        )
+    if bool((counts < 0).any()) or counts.is_floating_point():
+        raise ValueError(
+            f"counts must be whole numbers >= 0, got {counts.dtype} from "
+            f"{counts.min().item()}"
+        )

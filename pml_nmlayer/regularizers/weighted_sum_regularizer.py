@@ -6,6 +6,7 @@ from typing import Any
 from pytorch_metric_learning.regularizers import BaseRegularizer
 from torch import Tensor, nn
 
+from ..runtime.options import check_number
 from .base_bit_regularizer import BaseBitRegularizer
 
 
@@ -49,6 +50,8 @@ class WeightedSumRegularizer(BaseBitRegularizer):
                     f"BaseRegularizer, got {type(regularizer).__name__}"
                 )
         weights = [1.0] * len(regularizers) if weights is None else list(weights)
+        for i, weight in enumerate(weights):
+            check_number(f"weights[{i}]", weight)
         if len(weights) != len(regularizers) or any(weight < 0 for weight in weights):
             raise ValueError(
                 f"weights must be {len(regularizers)} numbers >= 0, one a regularizer, "

@@ -8,6 +8,9 @@ import torch
 from pytorch_metric_learning.utils import common_functions as c_f
 from torch.utils.data import Sampler
 
+from ..labels.checks import check_labels
+from ..runtime.options import check_count
+
 Labels = torch.Tensor | np.ndarray | list[int] | list[list[int]]
 
 
@@ -51,8 +54,13 @@ class MultiLabelMPerClassSampler(Sampler[int]):
         m: int,
         batch_size: int | None = None,
         length_before_new_iter: int = 100000,
+        *,
         seed: int | None = None,
     ) -> None:
+        check_count("m", m)
+        check_count("batch_size", batch_size, none="one round through all classes")
+        check_count("length_before_new_iter", length_before_new_iter)
+        check_count("seed", seed, least=0, none="PML's generator")
         self.m_per_class = int(m)
         self.batch_size = None if batch_size is None else int(batch_size)
         self.labels_to_indices = _members(labels)
@@ -88,13 +96,11 @@ class MultiLabelMPerClassSampler(Sampler[int]):
 
     def _check_sizes(self, length: int) -> None:
         m, batch_size, classes = self.m_per_class, self.batch_size, len(self.labels)
-        if m < 1:
-            raise ValueError(f"m must be >= 1, got {m}")
         if classes == 0:
             raise ValueError("no item has a label, so there is nothing to draw")
         if batch_size is None:
             return
-        if batch_size < 1 or batch_size % m or batch_size > m * classes:
+        if batch_size % m or batch_size > m * classes:
             raise ValueError(
                 f"batch_size must be a multiple of m = {m} and at most m times the "
                 f"{classes} classes in use = {m * classes}, got {batch_size}"
@@ -109,11 +115,15 @@ class MultiLabelMPerClassSampler(Sampler[int]):
 def _members(labels: Labels) -> dict[Any, np.ndarray]:
     """Map each class in use to the positions of its items."""
     rows = labels.cpu().numpy() if torch.is_tensor(labels) else np.asarray(labels)
-    if rows.ndim == 1:
-        return c_f.get_labels_to_indices(rows)
-    if rows.ndim != 2 or not ((rows == 0) | (rows == 1)).all():
+    if rows.ndim not in (1, 2):
+        raise ValueError(f"labels must be (N,) or (N, C), got shape {rows.shape}")
+    if rows.dtype.kind in "biufc" and (rows.dtype != np.uint64):
+        check_labels(torch.as_tensor(rows), len(rows), read=True)
+    elif rows.ndim != 1:
         raise ValueError(
             "labels must be class ids (N,) or multi-hot rows (N, C) of 0 and 1, got "
-            f"shape {rows.shape}"
+            f"shape {rows.shape} of {rows.dtype}"
         )
+    if rows.ndim == 1:
+        return c_f.get_labels_to_indices(rows)
     return {c: np.flatnonzero(rows[:, c]) for c in range(rows.shape[1]) if rows[:, c].any()}

@@ -73,7 +73,7 @@ def test_tanh_is_soft_in_training_and_exact_in_eval():
 @pytest.mark.parametrize("training", [True, False])
 def test_pairwise_is_the_diagonal(unit, surrogate, training, dtype):
     u, v = torch.randn(5, 11, dtype=dtype), torch.randn(5, 11, dtype=dtype)
-    distance = HammingSimilarity(unit, surrogate).train(training)
+    distance = HammingSimilarity(unit, surrogate=surrogate).train(training)
     pairwise = distance.pairwise_distance(u, v)
     torch.testing.assert_close(pairwise, distance(u, v).diag())
     assert pairwise.dtype == dtype
@@ -152,7 +152,9 @@ TRAINABLE += [("bits", n) for n in BITS]
 @pytest.mark.parametrize("surrogate", ["ste", "tanh"])
 def test_a_loss_learns_codes(unit, name, surrogate):
     u = (0.5 * torch.randn(24, K)).requires_grad_()
-    loss = (COSINE if unit == "cosine" else BITS)[name](HammingSimilarity(unit, surrogate))
+    loss = (COSINE if unit == "cosine" else BITS)[name](
+        HammingSimilarity(unit, surrogate=surrogate)
+    )
     optimizer = torch.optim.Adam([u], lr=0.05)
     before = class_gap(u)
     for _ in range(60):
@@ -186,8 +188,8 @@ def test_ranked_list_loss_drives_classes_apart():
     labels = torch.zeros(4, dtype=torch.long)
     loss = losses.RankedListLoss(1, 1, alpha=1, distance=HammingSimilarity("cosine"))
     loss(u, labels).backward()
-    moved = HammingSimilarity("cosine", "tanh")(u - 0.1 * u.grad)
-    same = HammingSimilarity("cosine", "tanh")(u)
+    moved = HammingSimilarity("cosine", surrogate="tanh")(u - 0.1 * u.grad)
+    same = HammingSimilarity("cosine", surrogate="tanh")(u)
     off = ~torch.eye(4, dtype=torch.bool)
     assert moved[off].mean() < same[off].mean()
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
 
-import pml_nmlayer.evaluation.hamming_accuracy_calculator as module
+import pml_nmlayer.evaluation.metrics_by_name as module
 from pml_nmlayer import ranking
 from pml_nmlayer.evaluation import HAMMING_METRICS, HammingAccuracyCalculator, HammingKNN
-from pml_nmlayer.hamming import grade_histograms, hamming_histograms
+from pml_nmlayer.hamming import distinct_codes, grade_histograms, hamming_histograms
 from pml_nmlayer.merging.bit_statistics import bit_statistics
 from pml_nmlayer.ranking import mean_average_precision
 from tests.hamming.test_hamming import random_codes, random_labels
@@ -154,7 +154,7 @@ def test_queries_without_relevant_items():
             ValueError,
             "hamming_recall_at_k needs an integer k",
         ),
-        (lambda: calculator(k=0), ValueError, "greater than 0"),
+        (lambda: calculator(k=0), ValueError, "k must be >= 1"),
         (
             lambda: calculator(label_comparison_fn=torch.eq),
             NotImplementedError,
@@ -177,14 +177,20 @@ def test_queries_without_relevant_items():
         ),
         (
             lambda: calculator(include=("precision_at_1",)).get_accuracy(
-                Q, Q_LABELS[:, None], R, R_LABELS[:, None]
+                Q,
+                torch.stack([Q_LABELS, 1 - Q_LABELS], 1) % 2,
+                R,
+                torch.stack([R_LABELS, 1 - R_LABELS], 1) % 2,
             ),
             NotImplementedError,
             "class ids of shape",
         ),
         (
             lambda: calculator(avg_of_avgs=True).get_accuracy(
-                Q, Q_LABELS[:, None] % 2, R, R_LABELS[:, None] % 2
+                Q,
+                torch.stack([Q_LABELS, 1 - Q_LABELS], 1) % 2,
+                R,
+                torch.stack([R_LABELS, 1 - R_LABELS], 1) % 2,
             ),
             NotImplementedError,
             "class ids of shape",
@@ -205,11 +211,16 @@ def test_every_metric_equals_its_function():
         "hamming_map": ranking.tie_aware_average_precision(items, hits),
         "hamming_map_conventional": ranking.conventional_average_precision(*sides),
         "hamming_map_at_k_conventional": ranking.conventional_average_precision(
-            *sides, 7, "relevant"
+            *sides, k=7, normalizer="relevant"
         ),
         "hamming_mrr": ranking.tie_aware_reciprocal_rank(items, hits),
         "hamming_precision_at_k": ranking.precision_at_k(items, hits, 7),
         "hamming_recall_at_k": ranking.recall_at_k(items, hits, 7),
+        "hamming_hit_rate_at_k": ranking.hit_rate_at_k(items, hits, 7),
+        "hamming_tied_at_k": ranking.tied_at_k(items, 7),
+        "hamming_acg_at_k": ranking.tie_aware_acg(grade_histograms(*sides), 7),
+        "hamming_wap": ranking.tie_aware_wap(grade_histograms(*sides)),
+        "hamming_wap_at_k": ranking.tie_aware_wap(grade_histograms(*sides), 7),
         "hamming_ndcg": ranking.tie_aware_ndcg(grade_histograms(*sides)),
         "hamming_ndcg_at_k": ranking.tie_aware_ndcg(grade_histograms(*sides), 7),
     }
@@ -219,7 +230,7 @@ def test_every_metric_equals_its_function():
             items, hits, tie_order=name
         )
         expected[f"hamming_map_at_k{order}"] = ranking.tie_aware_average_precision(
-            items, hits, 7, "relevant", name
+            items, hits, 7, normalizer="relevant", tie_order=name
         )
     judged = torch.where(hits.sum(1) > 0, 1.0, torch.nan)
     for radius in range(4):
@@ -228,6 +239,7 @@ def test_every_metric_equals_its_function():
             values = metric(items, hits, radius) * judged
             expected[f"{name}_at_radius_{radius}"] = values
     bits = bit_statistics(R, r_labels).summary()
+    bits["distinct_codes"] = distinct_codes(R)
     assert set(HAMMING_METRICS) == set(expected) | set(bits)
     for empty in ("skip", "zero"):
         found = calculator(

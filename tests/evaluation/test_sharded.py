@@ -55,7 +55,14 @@ def cases():
             if kind == "class ids":
                 y[0] = 99  # without relevant items
             yield (q, y, r, z), {"empty": "zero"}
-            yield (r[:count], z[:count], r, z, 5, "min", True), {}
+            yield (
+                (r[:count], z[:count], r, z),
+                {
+                    "k": 5,
+                    "normalizer": "min",
+                    "ref_includes_query": True,
+                },
+            )
     packed = pack_codes(r)
     yield (packed[:31], z[:31], packed, z), {"bits": 11, "tie_order": "worst"}
 
@@ -95,7 +102,7 @@ def test_one_process_needs_no_group():
         )
     values = torch.tensor([0.5, torch.nan, 0.25])
     for empty in ("skip", "zero"):
-        expected = mean_over_queries(values, empty)
-        assert mean_over_ranks(values, empty) == pytest.approx(expected)
+        expected = mean_over_queries(values, empty=empty)
+        assert mean_over_ranks(values, empty=empty) == pytest.approx(expected)
     with pytest.raises(ValueError, match="empty must be one of skip, zero"):
-        mean_over_ranks(values, "nan")
+        mean_over_ranks(values, empty="nan")

@@ -296,7 +296,7 @@ def graded(relevance, grades):
         (lambda: hamming_distance(CODES, CODES, bits=9), "bits=9"),
         (lambda: hamming_histograms(CODES, LABELS[:3], CODES, LABELS), "3 query labels"),
         (lambda: hamming_histograms(CODES, LABELS, CODES, LABELS[:3]), "3 database labels"),
-        (lambda: hamming_histograms(CODES, LABELS, CODES, LABELS[:, None]), "of one kind"),
+        (lambda: hamming_histograms(CODES, LABELS, CODES, LABELS[:, None]), "are a column"),
         (
             lambda: hamming_histograms(CODES, LABELS, -CODES, LABELS, True),
             "codes of the database are not",

@@ -46,8 +46,8 @@ def test_no_mined_pair_leaves_the_weights_alone(cls):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda cls: cls(0, 8), "at least 1|num_classes >= 1"),
-        (lambda cls: cls(3, 0), "at least 1|bits >= 1"),
+        (lambda cls: cls(0, 8), "must be >= 1|num_classes >= 1"),
+        (lambda cls: cls(3, 0), "must be >= 1|bits >= 1"),
         (lambda cls: cls(3, 8)(torch.randn(4, 8)), "labels are required"),
         (
             lambda cls: cls(3, 8)(

@@ -193,7 +193,7 @@ def test_reset_empties_the_memory():
 @pytest.mark.parametrize("num_classes", [None, C])
 def test_pairs_within_the_batch_are_looked_up_where_the_batch_lies(num_classes):
     # in PML they would point at the first rows of the memory, at other items
-    inner = DPSHLoss(0, preset="paper")
+    inner = DPSHLoss(quantization_weight=0, preset="paper")
     memory = HashCrossBatchMemory(inner, K, M, _Nothing(), num_classes=num_classes)
     for u, ids in batches(4):
         labels = ids if num_classes is None else one_hot(ids)
@@ -220,11 +220,13 @@ def test_pairs_within_the_batch_join_those_of_a_triplet_miner():
 
 
 def test_enqueue_mask():
-    memory = HashCrossBatchMemory(DPSHLoss(0, preset="paper"), K, M, num_classes=C)
+    memory = HashCrossBatchMemory(
+        DPSHLoss(quantization_weight=0, preset="paper"), K, M, num_classes=C
+    )
     u, ids = next(batches(1, size=7))
     mask = torch.tensor([1, 0, 1, 1, 0, 0, 1]).bool()
     found = memory(u, one_hot(ids), enqueue_mask=mask)
-    expected = DPSHLoss(0, preset="paper")(
+    expected = DPSHLoss(quantization_weight=0, preset="paper")(
         u[~mask], ids[~mask], ref_emb=u[mask], ref_labels=ids[mask]
     )
     torch.testing.assert_close(found, expected)
@@ -276,6 +278,17 @@ def make(loss=None, **kwargs):
     return HashCrossBatchMemory(DPSHLoss() if loss is None else loss, K, M, **kwargs)
 
 
+def test_class_ids_with_a_miner_that_goes_through_classes():
+    memory = make(losses.TripletMarginLoss(), miner=miners.DistanceWeightedMiner())
+    for seed in range(3):
+        generator = torch.Generator().manual_seed(seed)
+        u = torch.randn(4, K, generator=generator, requires_grad=True)
+        loss = memory(u, torch.tensor([0, 0, 1, 1]))
+    loss.backward()
+    assert loss > 0
+    assert u.grad.isfinite().all()
+
+
 @pytest.mark.parametrize(
     ("use", "message"),
     [
@@ -292,7 +305,10 @@ def make(loss=None, **kwargs):
             lambda: make(losses.ContrastiveLoss(), num_classes=C),
             r"HashCrossBatchMemory\(MultiLabelLoss\(ContrastiveLoss",
         ),
-        (lambda: make(miner=miners.DistanceWeightedMiner()), "samples class by class"),
+        (
+            lambda: make(miner=miners.DistanceWeightedMiner(), num_classes=C),
+            "samples class by class",
+        ),
         (
             lambda: make(num_classes=C)(torch.randn(2, K), torch.zeros(2)),
             r"num_classes=3 labels must be multi-hot rows \(B, 3\), got shape \(2,\)",

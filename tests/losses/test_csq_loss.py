@@ -45,13 +45,15 @@ def test_gradcheck(labels):
 
 def test_value_of_a_public_port_for_class_ids():
     # CISiPLab/cisip-FIRe, functions/loss/csq.py, its centre term
-    loss = CSQLoss(3, 6, 0, codebook=FIXED_CENTRES)(FIXED_U, torch.tensor([0, 2, 1, 2]))
+    loss = CSQLoss(3, 6, quantization_weight=0, codebook=FIXED_CENTRES)(
+        FIXED_U, torch.tensor([0, 2, 1, 2])
+    )
     torch.testing.assert_close(loss.item(), 0.9974498, rtol=1e-5, atol=0)
 
 
 def test_value_of_a_public_port_for_several_classes():
     # same file; its random tie bits were set to + - + - + -, where bits 0 and 3 tie
-    loss = CSQLoss(3, 6, 0, codebook=FIXED_CENTRES)
+    loss = CSQLoss(3, 6, quantization_weight=0, codebook=FIXED_CENTRES)
     loss.tie_bits.copy_(torch.tensor([1.0, -1, 1, -1, 1, -1]))
     value = loss(FIXED_U, FIXED_MULTI_HOT).item()
     torch.testing.assert_close(value, 1.0054632, rtol=1e-5, atol=0)
@@ -64,7 +66,7 @@ def test_quantization_is_the_log_cosh_of_the_paper_and_not_the_square_of_its_cod
     square = sum(r * r for r in rest) / len(rest)
     torch.testing.assert_close(square, 0.1622382, rtol=1e-5, atol=0)
     y = torch.zeros(4, 3)  # without classes the quantization term is left
-    value = CSQLoss(3, 6, 1.0)(FIXED_U, y).item()
+    value = CSQLoss(3, 6, quantization_weight=1.0)(FIXED_U, y).item()
     torch.testing.assert_close(value, log_cosh, rtol=1e-5, atol=0)
     assert value < 0.55 * square
 
@@ -113,7 +115,9 @@ def test_invariant_to_bit_order_and_negation_of_outputs_and_centres():
 def test_paper_preset_sums_the_quantization_over_bits():
     u = torch.randn(6, 12)
     paper = CSQLoss(4, 12, quantization_weight=0.1, preset="paper")
-    torch.testing.assert_close(paper(u, LABELS), CSQLoss(4, 12, 1.2)(u, LABELS))
+    torch.testing.assert_close(
+        paper(u, LABELS), CSQLoss(4, 12, quantization_weight=1.2)(u, LABELS)
+    )
 
 
 def test_state_dict_carries_the_codebook_and_the_tie_bits():
@@ -137,7 +141,10 @@ U = torch.randn(6, 8)
     ("make", "message"),
     [
         (lambda: CSQLoss(4, 8, preset="papier"), "preset must be None or 'paper'"),
-        (lambda: CSQLoss(4, 8, -1), "quantization_weight must be >= 0, got -1"),
+        (
+            lambda: CSQLoss(4, 8, quantization_weight=-1),
+            "quantization_weight must be >= 0, got -1",
+        ),
         (lambda: CSQLoss(4, 8, distance=CosineSimilarity()), "takes no distance"),
         (lambda: CSQLoss(4, 8, codebook="bernoulli"), "got 'bernoulli'"),
         (lambda: CSQLoss(4, 12, codebook="hadamard"), "K a power of two"),

@@ -18,7 +18,9 @@ both_labels = pytest.mark.parametrize(
 def test_equals_loop(labels, balanced, dtype, device):
     u = torch.randn(6, 13, dtype=dtype, device=device, requires_grad=True)
     weights = (0.3, 0.8, 0.6)
-    loss = DFHLoss(0.1, *weights, balanced=balanced)(u, labels)
+    names = ("quantization_weight", "center_weight", "separation_weight")
+    given = dict(zip(names, weights, strict=True))
+    loss = DFHLoss(margin=0.1, **given, balanced=balanced)(u, labels)
     expected = naive.dfh(u.tolist(), labels.tolist(), 0.1, weights, balanced, graded=False)
     tolerance = TOLERANCE[dtype]
     torch.testing.assert_close(loss.item(), expected, rtol=tolerance, atol=tolerance)
@@ -29,12 +31,12 @@ def test_equals_loop(labels, balanced, dtype, device):
 @both_labels
 def test_jaccard_targets_equal_loop(labels):
     u = torch.randn(6, 13, dtype=torch.float64)
-    loss = DFHLoss(0.1, similarity="jaccard")(u, labels)
+    loss = DFHLoss(margin=0.1, similarity="jaccard")(u, labels)
     weights = (0.5, 1.0, 1.0)
     expected = naive.dfh(u.tolist(), labels.tolist(), 0.1, weights, True, graded=True)
     # Grades such as 1/3 are float32.
     torch.testing.assert_close(loss.item(), expected, rtol=1e-6, atol=1e-6)
-    plain = DFHLoss(0.1)(u, labels)
+    plain = DFHLoss(margin=0.1)(u, labels)
     assert (loss == plain) == (labels.ndim == 1)
 
 
@@ -114,7 +116,7 @@ def test_first_term_equals_public_code(labels, margin, value):
     # eta 0. Margin 3: swuxyj/DeepHash-pytorch, DFH.py, eta 0. Their memories hold just
     # this batch and pair an item with itself: a reference set here.
     u = public_input(12)
-    loss = DFHLoss(margin / 12, quantization_weight=0, preset="paper")
+    loss = DFHLoss(margin=margin / 12, quantization_weight=0, preset="paper")
     value_here = loss(u, labels, ref_emb=u.clone(), ref_labels=labels).item()
     torch.testing.assert_close(value_here, value, rtol=1e-10, atol=0)
 
@@ -123,7 +125,7 @@ def test_first_term_equals_public_code(labels, margin, value):
 @pytest.mark.parametrize("margin", [0.0, 0.2])
 def test_gradcheck(similarity, margin):
     u = torch.randn(6, 4, dtype=torch.float64, requires_grad=True)
-    loss = DFHLoss(margin, similarity=similarity)
+    loss = DFHLoss(margin=margin, similarity=similarity)
     assert torch.autograd.gradcheck(lambda x: loss(x, MULTI_HOT), u)
 
 

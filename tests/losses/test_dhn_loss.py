@@ -17,7 +17,7 @@ both_labels = pytest.mark.parametrize(
 @pytest.mark.parametrize("balanced", [True, False])
 def test_equals_loop(labels, balanced, dtype, device):
     u = torch.randn(6, 13, dtype=dtype, device=device, requires_grad=True)
-    loss = DHNLoss(0.3, balanced=balanced)(u, labels)
+    loss = DHNLoss(quantization_weight=0.3, balanced=balanced)(u, labels)
     expected = naive.dhn(u.tolist(), labels.tolist(), 0.3, balanced, graded=False)
     tolerance = TOLERANCE[dtype]
     torch.testing.assert_close(loss.item(), expected, rtol=tolerance, atol=tolerance)
@@ -28,11 +28,11 @@ def test_equals_loop(labels, balanced, dtype, device):
 @both_labels
 def test_jaccard_targets_equal_loop(labels):
     u = torch.randn(6, 13, dtype=torch.float64)
-    loss = DHNLoss(0.3, similarity="jaccard")(u, labels)
+    loss = DHNLoss(quantization_weight=0.3, similarity="jaccard")(u, labels)
     expected = naive.dhn(u.tolist(), labels.tolist(), 0.3, True, graded=True)
     # Grades such as 1/3 are float32.
     torch.testing.assert_close(loss.item(), expected, rtol=1e-6, atol=1e-6)
-    plain = DHNLoss(0.3)(u, labels)
+    plain = DHNLoss(quantization_weight=0.3)(u, labels)
     assert (loss == plain) == (labels.ndim == 1)
 
 

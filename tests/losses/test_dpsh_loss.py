@@ -42,15 +42,19 @@ def test_gradcheck(balanced):
 def test_pairs_of_a_miner_and_a_reference_set():
     u, ref = torch.randn(4, 8), torch.randn(3, 8)
     y, ref_y = torch.tensor([0, 0, 1, 1]), torch.tensor([0, 1, 2])
-    together = DPSHLoss(0, balanced=False)(u, y, ref_emb=ref, ref_labels=ref_y)
+    together = DPSHLoss(quantization_weight=0, balanced=False)(
+        u, y, ref_emb=ref, ref_labels=ref_y
+    )
     theta = 0.5 * u @ ref.T
     s = (y[:, None] == ref_y).float()
     expected = (torch.nn.functional.softplus(theta) - s * theta).mean()
     torch.testing.assert_close(together, expected)
 
     pairs = MultiSimilarityMiner(epsilon=2.0)(u, y)
-    expected = DPSHLoss(0, balanced=False)(u, y)
-    torch.testing.assert_close(DPSHLoss(0, balanced=False)(u, y, pairs), expected)
+    expected = DPSHLoss(quantization_weight=0, balanced=False)(u, y)
+    torch.testing.assert_close(
+        DPSHLoss(quantization_weight=0, balanced=False)(u, y, pairs), expected
+    )
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ MULTI_HOT = torch.tensor(
     [[1, 1, 0, 0], [0, 1, 0, 0], [0, 0, 1, 1], [1, 0, 1, 1], [0, 0, 0, 0], [1, 0, 0, 0]]
 )
 BOTH = pytest.mark.parametrize("labels", [LABELS, MULTI_HOT], ids=["ids", "multi-hot"])
+WEIGHTS = {"class_weight": 0.7, "ridge_weight": 0.05, "quantization_weight": 0.3}
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
 
 # inputs of the fixtures below: reproducible without a generator
@@ -22,8 +23,9 @@ FIXED_LABELS = torch.tensor([0, 2, 1, 2])
 FIXED_MULTI_HOT = torch.tensor([[1, 1, 0], [0, 0, 1], [1, 1, 1], [0, 1, 0]])
 
 
-def with_weights(W, *args, **kwargs):
-    loss = DSDHLoss(len(W), W.shape[1], *args, **kwargs)
+def with_weights(W, *weights, **kwargs):
+    kwargs |= dict(zip(WEIGHTS, weights, strict=False))
+    loss = DSDHLoss(len(W), W.shape[1], **kwargs)
     loss.load_state_dict({"W": W})
     return loss
 
@@ -32,7 +34,7 @@ def with_weights(W, *args, **kwargs):
 @pytest.mark.parametrize("balanced", [True, False])
 def test_equals_loop(labels, balanced, dtype, device):
     u = torch.randn(6, 13, dtype=dtype, device=device)
-    loss = DSDHLoss(4, 13, 0.7, 0.05, 0.3, balanced).to(device, dtype)
+    loss = DSDHLoss(4, 13, **WEIGHTS, balanced=balanced).to(device, dtype)
     torch.nn.init.normal_(loss.W)
     expected = naive.dsdh(
         u.tolist(), labels.tolist(), loss.W.tolist(), 0.7, 0.05, 0.3, balanced
@@ -47,7 +49,7 @@ def test_class_term_reaches_the_embeddings_straight_through(labels, dtype):
     u = torch.randn(6, 5, dtype=dtype, requires_grad=True)
     loss = DSDHLoss(4, 5, class_weight=0.7, quantization_weight=0).to(dtype)
     torch.nn.init.normal_(loss.W)
-    (loss(u, labels) - DPSHLoss(0)(u, labels)).backward()
+    (loss(u, labels) - DPSHLoss(quantization_weight=0)(u, labels)).backward()
     rows = torch.nn.functional.one_hot(labels, 4) if labels.ndim == 1 else labels
     W, targets = loss.W.tolist(), rows.tolist()
     expected = torch.zeros(6, 5, dtype=dtype)
@@ -100,7 +102,9 @@ def test_ridge_and_quantization_terms_of_a_public_port():
 def test_pair_terms_are_those_of_dpsh():
     u = torch.randn(6, 12)
     loss = DSDHLoss(4, 12, class_weight=0, quantization_weight=0.3)
-    torch.testing.assert_close(loss(u, LABELS), DPSHLoss(0.3)(u, LABELS))
+    torch.testing.assert_close(
+        loss(u, LABELS), DPSHLoss(quantization_weight=0.3)(u, LABELS)
+    )
 
 
 def test_paper_preset_is_the_plain_mean_over_pairs():
@@ -116,9 +120,9 @@ def test_paper_preset_is_the_plain_mean_over_pairs():
 
 def test_untrained_weights_leave_the_embeddings_alone():
     u = torch.randn(6, 12, requires_grad=True)
-    (DSDHLoss(4, 12, 5.0, quantization_weight=0)(u, LABELS)).backward()
+    (DSDHLoss(4, 12, class_weight=5.0, quantization_weight=0)(u, LABELS)).backward()
     with_class, u.grad = u.grad, None
-    DPSHLoss(0)(u, LABELS).backward()
+    DPSHLoss(quantization_weight=0)(u, LABELS).backward()
     torch.testing.assert_close(with_class, u.grad)
 
 
@@ -140,7 +144,7 @@ def test_weights_come_to_rest_at_ridge_regression(labels):
 @pytest.mark.parametrize("bits", [5, 13], ids=["more items than bits", "fewer"])
 def test_closed_form_equals_loop_and_needs_no_optimizer(labels, bits, dtype):
     u = torch.randn(6, bits, dtype=dtype, requires_grad=True)
-    loss = DSDHLoss(4, bits, 0.7, 0.05, 0.3, closed_form=True)
+    loss = DSDHLoss(4, bits, **WEIGHTS, closed_form=True)
     assert not [*loss.parameters()]
     rows = torch.nn.functional.one_hot(labels, 4) if labels.ndim == 1 else labels
     codes = [[naive.sign(x) for x in row] for row in u.tolist()]
@@ -151,7 +155,7 @@ def test_closed_form_equals_loop_and_needs_no_optimizer(labels, bits, dtype):
     torch.testing.assert_close(value.item(), expected, rtol=tol, atol=tol)
     value.backward()
     found, u.grad = u.grad, None
-    learned = DSDHLoss(4, bits, 0.7, 0.05, 0.3).to(dtype)
+    learned = DSDHLoss(4, bits, **WEIGHTS).to(dtype)
     learned.load_state_dict({"W": torch.tensor(W, dtype=dtype)})
     learned(u, labels).backward()  # the embeddings feel the same W
     torch.testing.assert_close(found, u.grad, rtol=1e-3, atol=1e-5)

@@ -17,7 +17,7 @@ both_labels = pytest.mark.parametrize(
 @pytest.mark.parametrize("balanced", [True, False])
 def test_equals_loop(labels, balanced, dtype, device):
     u = torch.randn(6, 13, dtype=dtype, device=device, requires_grad=True)
-    loss = DSHLoss(1.5, 0.3, balanced=balanced)(u, labels)
+    loss = DSHLoss(margin=1.5, quantization_weight=0.3, balanced=balanced)(u, labels)
     expected = naive.dsh(u.tolist(), labels.tolist(), 1.5, 0.3, balanced, sum_bits=False)
     tolerance = TOLERANCE[dtype]
     torch.testing.assert_close(loss.item(), expected, rtol=tolerance, atol=tolerance)

@@ -18,7 +18,7 @@ both_labels = pytest.mark.parametrize(
 @both_labels
 def test_equals_loop(labels, dtype, device):
     u = torch.randn(6, 13, dtype=dtype, device=device, requires_grad=True)
-    loss = DTSHLoss(0.25, 0.3)(u, labels)
+    loss = DTSHLoss(margin=0.25, quantization_weight=0.3)(u, labels)
     expected = naive.dtsh(u.tolist(), labels.tolist(), 0.25, 0.3)
     tolerance = TOLERANCE[dtype]
     torch.testing.assert_close(loss.item(), expected, rtol=tolerance, atol=tolerance)
@@ -34,7 +34,8 @@ def test_paper_preset_sums_the_pull_over_bits(bits):
     torch.testing.assert_close(loss.item(), expected, rtol=1e-10, atol=0)
     # What is given beside the preset holds: a weight of the mean, as without the preset.
     torch.testing.assert_close(
-        DTSHLoss(0.3, 0.3, "paper")(u, LABELS), DTSHLoss(0.3, 0.3)(u, LABELS)
+        DTSHLoss(margin=0.3, quantization_weight=0.3, preset="paper")(u, LABELS),
+        DTSHLoss(margin=0.3, quantization_weight=0.3)(u, LABELS),
     )
 
 
@@ -42,7 +43,9 @@ def test_margin_grows_with_bits_where_public_ports_keep_5():
     # swuxyj/DeepHash-pytorch and CISiPLab/cisip-FIRe keep α = 5 and θ = ⟨u, u'⟩ at every
     # K; the authors' code has α = K / 2 and θ = ½⟨u, u'⟩. At u = 0 the loss is sp(α).
     for bits in (12, 48):
-        loss = DTSHLoss(0.5, quantization_weight=0)(torch.zeros(3, bits), LABELS[[0, 1, 2]])
+        loss = DTSHLoss(margin=0.5, quantization_weight=0)(
+            torch.zeros(3, bits), LABELS[[0, 1, 2]]
+        )
         expected = naive.softplus(bits / 2)
         torch.testing.assert_close(loss.item(), expected, rtol=1e-6, atol=0)
         default = DTSHLoss(quantization_weight=0)(torch.zeros(3, bits), LABELS[[0, 1, 2]])
@@ -66,7 +69,10 @@ def test_equals_authors_formula():
     u = 1.5 * torch.sin(torch.arange(1, 73, dtype=torch.float64)).view(6, 12)
     y = torch.tensor([0, 0, 1, 1, 2, 2])
     torch.testing.assert_close(
-        DTSHLoss(0.5, 0)(u, y).item(), likelihood, rtol=1e-10, atol=0
+        DTSHLoss(margin=0.5, quantization_weight=0)(u, y).item(),
+        likelihood,
+        rtol=1e-10,
+        atol=0,
     )
     both = DTSHLoss(preset="paper")(u, y).item()
     torch.testing.assert_close(both, likelihood + squares / 225, rtol=1e-10, atol=0)
@@ -79,7 +85,7 @@ def test_gradcheck():
 
 def test_triplets_and_pairs_of_a_miner(dtype):
     u = torch.randn(6, 8, dtype=dtype)
-    loss = DTSHLoss(0.5, quantization_weight=0)
+    loss = DTSHLoss(margin=0.5, quantization_weight=0)
     every = loss(u, LABELS)
     torch.testing.assert_close(loss(u, None, lmu.get_all_triplets_indices(LABELS)), every)
     torch.testing.assert_close(loss(u, None, lmu.get_all_pairs_indices(LABELS)), every)

@@ -20,8 +20,9 @@ FIXED_W = (0.5 * torch.cos(torch.arange(1.0, 19))).reshape(3, 6)
 FIXED_MULTI_HOT = torch.tensor([[1, 1, 0], [0, 0, 1], [1, 1, 1], [0, 1, 0]])
 
 
-def with_weights(W, *args, **kwargs):
-    loss = GreedyHashLoss(len(W), W.shape[1], *args, **kwargs)
+def with_weights(W, quantization_weight=0.1, **kwargs):
+    kwargs["quantization_weight"] = quantization_weight
+    loss = GreedyHashLoss(len(W), W.shape[1], **kwargs)
     loss.load_state_dict({"W": W})
     return loss
 
@@ -138,7 +139,10 @@ U = torch.randn(6, 8)
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: GreedyHashLoss(4, 8, -1), "quantization_weight must be >= 0, got -1"),
+        (
+            lambda: GreedyHashLoss(4, 8, quantization_weight=-1),
+            "quantization_weight must be >= 0, got -1",
+        ),
         (lambda: GreedyHashLoss(4, 8, distance=CosineSimilarity()), "takes no distance"),
         (
             lambda: GreedyHashLoss(4, 8)(U, LABELS, ref_emb=U.clone(), ref_labels=LABELS),

@@ -23,8 +23,8 @@ FIXED_BIAS = torch.tensor([0.1, -0.2, 0.3])
 FIXED_MULTI_HOT = torch.tensor([[1, 1, 0], [0, 0, 1], [1, 1, 1], [0, 1, 0]])
 
 
-def with_weights(W, bias, *args, **kwargs):
-    loss = JMLHLoss(len(W), W.shape[1], *args, **kwargs)
+def with_weights(W, bias, kl_weight=1.0, **kwargs):
+    loss = JMLHLoss(len(W), W.shape[1], kl_weight=kl_weight, **kwargs)
     loss.load_state_dict({"W": W, "bias": bias})
     return loss
 
@@ -202,7 +202,7 @@ U = torch.randn(6, 8)
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: JMLHLoss(4, 8, -1), "kl_weight must be >= 0, got -1"),
+        (lambda: JMLHLoss(4, 8, kl_weight=-1), "kl_weight must be >= 0, got -1"),
         (lambda: JMLHLoss(4, 8, preset="p"), "preset must be None or 'paper', got 'p'"),
         (lambda: JMLHLoss(4, 8, distance=CosineSimilarity()), "takes no distance"),
         (

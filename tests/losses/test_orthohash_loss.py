@@ -32,7 +32,9 @@ FIXED_MULTI_HOT = torch.tensor([[1, 1, 0], [0, 0, 1], [1, 1, 1], [0, 1, 0]])
 )
 def test_equals_loop(labels, margin_type, scale, margin, dtype, device):
     u = torch.randn(6, 12, dtype=dtype, device=device)
-    loss = OrthoHashLoss(4, 12, margin_type, scale, margin).to(device)
+    loss = OrthoHashLoss(4, 12, margin_type=margin_type, scale=scale, margin=margin).to(
+        device
+    )
     expected = naive.orthohash(
         u.tolist(), labels.tolist(), loss.codebook.tolist(), margin_type, scale, margin
     )
@@ -41,7 +43,7 @@ def test_equals_loop(labels, margin_type, scale, margin, dtype, device):
 
 
 def test_arc_equals_loop_where_the_angle_passes_a_half_turn():
-    loss = OrthoHashLoss(4, 12, "arc", margin=0.5)
+    loss = OrthoHashLoss(4, 12, margin_type="arc", margin=0.5)
     u = (-loss.codebook + 0.1 * torch.randn(4, 12)).double()
     expected = naive.orthohash(
         u.tolist(), [0, 1, 2, 3], loss.codebook.tolist(), "arc", 8.0, 0.5
@@ -53,7 +55,7 @@ def test_arc_equals_loop_where_the_angle_passes_a_half_turn():
 @TYPES
 def test_gradcheck(labels, margin_type):
     u = torch.randn(6, 4, dtype=torch.float64, requires_grad=True)
-    loss = OrthoHashLoss(4, 4, margin_type)
+    loss = OrthoHashLoss(4, 4, margin_type=margin_type)
     assert torch.autograd.gradcheck(lambda x: loss(x, labels), u)
 
 
@@ -63,7 +65,7 @@ def test_gradcheck(labels, margin_type):
 )
 def test_values_of_the_authors_code(margin_type, for_ids, for_rows):
     # kamwoh/orthohash, functions/loss/orthohash.py, s = 8, m = 0.2, "label_smoothing"
-    loss = OrthoHashLoss(3, 6, margin_type, codebook=FIXED_CENTRES)
+    loss = OrthoHashLoss(3, 6, margin_type=margin_type, codebook=FIXED_CENTRES)
     value = loss(FIXED_U, torch.tensor([0, 2, 1, 2])).item()
     torch.testing.assert_close(value, for_ids, rtol=1e-5, atol=0)
     value = loss(FIXED_U, FIXED_MULTI_HOT).item()
@@ -73,7 +75,7 @@ def test_values_of_the_authors_code(margin_type, for_ids, for_rows):
 @TYPES
 def test_outputs_opposite_to_their_centre_are_drawn_back(margin_type):
     # with cos(θ + m) alone, as in the authors' code, the arc loss falls as θ nears π
-    loss = OrthoHashLoss(2, 8, margin_type, margin=0.5)
+    loss = OrthoHashLoss(2, 8, margin_type=margin_type, margin=0.5)
     u = -loss.codebook[:1].double() + 0.05 * torch.randn(1, 8).double()
     u.requires_grad_()
     loss(u, torch.tensor([0])).backward()
@@ -84,7 +86,7 @@ def test_outputs_opposite_to_their_centre_are_drawn_back(margin_type):
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 def test_outputs_exactly_on_the_centre_have_a_finite_gradient(margin_type, sign, dtype):
     # arccos has no slope there
-    loss = OrthoHashLoss(4, 16, margin_type)
+    loss = OrthoHashLoss(4, 16, margin_type=margin_type)
     u = (sign * loss.codebook).to(dtype).requires_grad_()
     loss(u, torch.arange(4)).backward()
     assert torch.isfinite(u.grad).all()
@@ -92,7 +94,7 @@ def test_outputs_exactly_on_the_centre_have_a_finite_gradient(margin_type, sign,
 
 @TYPES
 def test_only_the_direction_of_outputs_counts(margin_type):
-    u, loss = torch.randn(6, 8), OrthoHashLoss(4, 8, margin_type)
+    u, loss = torch.randn(6, 8), OrthoHashLoss(4, 8, margin_type=margin_type)
     torch.testing.assert_close(loss(3 * u, LABELS), loss(u, LABELS))
     zero = torch.zeros(6, 8, requires_grad=True)
     loss(zero, LABELS).backward()
@@ -102,14 +104,19 @@ def test_only_the_direction_of_outputs_counts(margin_type):
 @TYPES
 def test_a_margin_makes_the_loss_larger(margin_type):
     u = torch.randn(6, 8)
-    values = [OrthoHashLoss(4, 8, margin_type, margin=m)(u, LABELS) for m in (0, 0.2, 0.4)]
+    values = [
+        OrthoHashLoss(4, 8, margin_type=margin_type, margin=m)(u, LABELS)
+        for m in (0, 0.2, 0.4)
+    ]
     assert values[0] < values[1] < values[2]
 
 
 def test_cosine_and_arc_agree_without_margin():
     u = torch.randn(6, 8)
-    cosine = OrthoHashLoss(4, 8, "cosine", margin=0)(u, MULTI_HOT)
-    torch.testing.assert_close(OrthoHashLoss(4, 8, "arc", margin=0)(u, MULTI_HOT), cosine)
+    cosine = OrthoHashLoss(4, 8, margin_type="cosine", margin=0)(u, MULTI_HOT)
+    torch.testing.assert_close(
+        OrthoHashLoss(4, 8, margin_type="arc", margin=0)(u, MULTI_HOT), cosine
+    )
 
 
 def test_codebook_is_hadamard_where_it_fits_and_maximin_elsewhere():
@@ -122,7 +129,7 @@ def test_codebook_is_hadamard_where_it_fits_and_maximin_elsewhere():
 @TYPES
 def test_items_without_classes_count_zero(margin_type):
     u = torch.randn(3, 8, requires_grad=True)
-    loss = OrthoHashLoss(4, 8, margin_type)(u, torch.zeros(3, 4))
+    loss = OrthoHashLoss(4, 8, margin_type=margin_type)(u, torch.zeros(3, 4))
     loss.backward()
     assert loss.item() == 0
     assert not u.grad.any()
@@ -130,9 +137,11 @@ def test_items_without_classes_count_zero(margin_type):
 
 @TYPES
 def test_invariant_to_bit_order_and_negation_of_outputs_and_centres(margin_type):
-    u, loss = torch.randn(6, 9), OrthoHashLoss(4, 9, margin_type)
+    u, loss = torch.randn(6, 9), OrthoHashLoss(4, 9, margin_type=margin_type)
     order, flip = torch.randperm(9), torch.where(torch.rand(9) < 0.5, 1.0, -1.0)
-    changed = OrthoHashLoss(4, 9, margin_type, codebook=loss.codebook[:, order] * flip)
+    changed = OrthoHashLoss(
+        4, 9, margin_type=margin_type, codebook=loss.codebook[:, order] * flip
+    )
     torch.testing.assert_close(changed(u[:, order] * flip, LABELS), loss(u, LABELS))
 
 
@@ -163,10 +172,16 @@ U = torch.randn(6, 8)
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: OrthoHashLoss(4, 8, "cos"), "must be 'cosine' or 'arc', got 'cos'"),
+        (
+            lambda: OrthoHashLoss(4, 8, margin_type="cos"),
+            "must be 'cosine' or 'arc', got 'cos'",
+        ),
         (lambda: OrthoHashLoss(4, 8, scale=0), "scale must be > 0, got 0"),
         (lambda: OrthoHashLoss(4, 8, margin=-0.1), "margin must be >= 0"),
-        (lambda: OrthoHashLoss(4, 8, "arc", margin=28.6), "radians for arc; got 28.6"),
+        (
+            lambda: OrthoHashLoss(4, 8, margin_type="arc", margin=28.6),
+            "<= 1.5708 radians, got 28.6",
+        ),
         (lambda: OrthoHashLoss(4, 8, distance=CosineSimilarity()), "takes no distance"),
         (lambda: OrthoHashLoss(4, 8, codebook="O"), "got 'O'"),
         (

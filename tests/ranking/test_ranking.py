@@ -53,7 +53,9 @@ def test_expected_best_and_worst_over_all_permutations(normalizer, ties, k):
         ("best", max(values)),
         ("worst", min(values)),
     ]:
-        value = tie_aware_average_precision(items, hits, k, normalizer, order)
+        value = tie_aware_average_precision(
+            items, hits, k, normalizer=normalizer, tie_order=order
+        )
         assert value.dtype == torch.float64
         assert value.item() == pytest.approx(expected, abs=1e-12, nan_ok=True)
 
@@ -66,7 +68,7 @@ def test_without_ties_it_is_plain_average_precision(ranked, k):
     scores = np.arange(len(ranked), 0, -1)
     assert value == pytest.approx(average_precision_score(ranked, scores), abs=1e-12)
     for normalizer in NORMALIZERS:
-        value = tie_aware_average_precision(items, hits, k, normalizer).item()
+        value = tie_aware_average_precision(items, hits, k, normalizer=normalizer).item()
         expected = naive.average_precision(ranked, k, normalizer)
         assert value == pytest.approx(expected, abs=1e-12)
 
@@ -78,10 +80,15 @@ def test_shuffling_the_database_changes_nothing(normalizer, k, seed):
     q, r = random_codes(5, 6, seed), random_codes(40, 6, seed + 1)
     y, z = random_labels(5, "class ids", seed), random_labels(40, "class ids", seed + 1)
     order = torch.randperm(40, generator=torch.Generator().manual_seed(seed))
-    value = mean_average_precision(q, y, r, z, k, normalizer)
-    assert mean_average_precision(q, y, r[order], z[order], k, normalizer) == value
-    best = mean_average_precision(q, y, r, z, k, normalizer, tie_order="best")
-    worst = mean_average_precision(q, y, r, z, k, normalizer, tie_order="worst")
+    value = mean_average_precision(q, y, r, z, k=k, normalizer=normalizer)
+    assert (
+        mean_average_precision(q, y, r[order], z[order], k=k, normalizer=normalizer)
+        == value
+    )
+    best = mean_average_precision(q, y, r, z, k=k, normalizer=normalizer, tie_order="best")
+    worst = mean_average_precision(
+        q, y, r, z, k=k, normalizer=normalizer, tie_order="worst"
+    )
     assert worst - 1e-12 <= value <= best + 1e-12
 
 
@@ -139,7 +146,9 @@ def test_a_query_without_relevant_items_is_left_out():
 def test_nothing_relevant_retrieved_is_zero():
     items, hits = torch.tensor([[3, 2]]), torch.tensor([[0, 2]])
     for normalizer in NORMALIZERS:
-        assert tie_aware_average_precision(items, hits, 2, normalizer).item() == 0
+        assert (
+            tie_aware_average_precision(items, hits, 2, normalizer=normalizer).item() == 0
+        )
 
 
 def test_zero_queries():
@@ -193,7 +202,7 @@ def test_metrics_of_ranks_over_all_permutations(ties, k):
         ("best", max(values)),
         ("worst", min(values)),
     ]:
-        value = tie_aware_reciprocal_rank(items, hits, order)
+        value = tie_aware_reciprocal_rank(items, hits, tie_order=order)
         assert value.dtype == torch.float64
         assert value.item() == pytest.approx(expected, abs=1e-12, nan_ok=True)
 
@@ -230,8 +239,9 @@ def test_conventional_equals_a_stable_sort(kind, normalizer, include_query, k):
     r, z = random_codes(40, 5, 2), random_labels(40, kind, 2)
     q, y = (r[:6], z[:6]) if include_query else (random_codes(6, 5), random_labels(6, kind))
     values = conventional_average_precision(
-        q, y, r, z, k, normalizer, include_query, max_bytes=2**20
-    )
+        q, y, r, z, k=k, normalizer=normalizer, ref_includes_query=include_query,
+        max_bytes=2**20,
+    )  # fmt: skip
     for i in range(6):
         ranked = naive.retrieval_conventional_ranking(
             *(x.tolist() for x in (q[i], y[i], r, z)), i if include_query else None
@@ -263,8 +273,8 @@ def test_without_ties_the_conventional_value_is_ours():
         r[i, : i + 1] = -1
     y, z = torch.tensor([1]), torch.randint(2, (30,))
     for k in (None, 5, 30):
-        conventional = conventional_average_precision(q, y, r, z, k).item()
-        assert mean_average_precision(q, y, r, z, k) == pytest.approx(conventional)
+        conventional = conventional_average_precision(q, y, r, z, k=k).item()
+        assert mean_average_precision(q, y, r, z, k=k) == pytest.approx(conventional)
 
 
 def test_blocks_of_queries_change_nothing():
@@ -325,7 +335,7 @@ def test_ndcg_is_the_mean_over_all_permutations(ties, k, gain):
     ideal = naive.dcg(sorted((g for tie in ties for g in tie), reverse=True), k, gain)
     values = [naive.dcg(ranked, k, gain) for ranked in naive.orders_of_ties(ties)]
     expected = sum(values) / len(values) / ideal if ideal else math.nan
-    value = tie_aware_ndcg(counts, k, gain).item()
+    value = tie_aware_ndcg(counts, k, gain=gain).item()
     assert value == pytest.approx(expected, abs=1e-12, nan_ok=True)
 
 
@@ -346,30 +356,38 @@ Q2 = random_codes(2, 3)
         (lambda: tie_aware_average_precision(ITEMS, HITS[0]), r"shape \(Q, K \+ 1\)"),
         (lambda: tie_aware_average_precision(HITS, ITEMS), "between 0 and items"),
         (lambda: tie_aware_average_precision(ITEMS, -HITS), "between 0 and items"),
-        (lambda: tie_aware_average_precision(ITEMS, HITS, 0), "k must be at least 1"),
-        (lambda: tie_aware_average_precision(ITEMS, HITS, -1), "k must be at least 1"),
-        (lambda: tie_aware_average_precision(ITEMS, HITS, 1, "all"), "normalizer must be"),
+        (lambda: tie_aware_average_precision(ITEMS, HITS, 0), "k must be >= 1"),
+        (lambda: tie_aware_average_precision(ITEMS, HITS, -1), "k must be >= 1"),
+        (
+            lambda: tie_aware_average_precision(ITEMS, HITS, 1, normalizer="all"),
+            "normalizer must be",
+        ),
         (
             lambda: tie_aware_average_precision(ITEMS, HITS, tie_order="mean"),
             "tie_order must be",
         ),
         (lambda: precision_within_radius(ITEMS, HITS, -1), "radius must be >= 0"),
-        (lambda: precision_at_k(ITEMS, HITS, 0), "k must be at least 1"),
-        (lambda: recall_at_k(ITEMS, HITS, 0), "k must be at least 1"),
+        (lambda: precision_at_k(ITEMS, HITS, 0), "k must be >= 1"),
+        (lambda: recall_at_k(ITEMS, HITS, 0), "k must be >= 1"),
         (lambda: recall_at_k(HITS, ITEMS, 1), "between 0 and items"),
-        (lambda: tie_aware_reciprocal_rank(ITEMS, HITS, "mean"), "tie_order must be"),
-        (lambda: mean_over_queries(ITEMS[0], "nan"), "empty must be one of"),
-        (lambda: precision_recall_curve(ITEMS, HITS, "nan"), "empty must be one of"),
         (
-            lambda: conventional_average_precision(Q2, Q2[:, 0], Q2, Q2[:, 0], 0),
-            "k must be at least 1",
+            lambda: tie_aware_reciprocal_rank(ITEMS, HITS, tie_order="mean"),
+            "tie_order must be",
+        ),
+        (lambda: mean_over_queries(ITEMS[0], empty="nan"), "empty must be one of"),
+        (lambda: precision_recall_curve(ITEMS, HITS, empty="nan"), "empty must be one of"),
+        (
+            lambda: conventional_average_precision(Q2, Q2[:, 0], Q2, Q2[:, 0], k=0),
+            "k must be >= 1",
         ),
         (
-            lambda: conventional_average_precision(Q2, Q2[:, 0], Q2, Q2[:, 0], 1, "all"),
+            lambda: conventional_average_precision(
+                Q2, Q2[:, 0], Q2, Q2[:, 0], k=1, normalizer="all"
+            ),
             "normalizer must be",
         ),
         (lambda: tie_aware_ndcg(ITEMS), r"shape \(Q, K \+ 1, G\)"),
-        (lambda: tie_aware_ndcg(ITEMS[:, None], 0), "k must be at least 1"),
+        (lambda: tie_aware_ndcg(ITEMS[:, None], 0), "k must be >= 1"),
         (lambda: tie_aware_ndcg(ITEMS[:, None], gain="square"), "gain must be"),
     ],
 )

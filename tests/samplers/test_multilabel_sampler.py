@@ -100,12 +100,12 @@ def test_drives_a_data_loader():
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        ((IDS, 0), "m must be >= 1, got 0"),
+        ((IDS, 0), "m must be >= 1, a whole number; got 0"),
         ((IDS, 4, 10), r"multiple of m = 4 .* 9 classes in use = 36, got 10"),
         ((IDS, 4, 40), "at most m times the 9 classes in use = 36, got 40"),
         ((IDS, 4, 8, 7), "at least batch_size = 8, got 7"),
         ((torch.zeros(5, 3), 1), "no item has a label"),
-        ((torch.full((5, 3), 2), 1), r"multi-hot rows \(N, C\) of 0 and 1"),
+        ((torch.full((5, 3), 2), 1), "must hold 0 and 1 only"),
         ((torch.zeros(5, 3, 1), 1), r"got shape \(5, 3, 1\)"),
     ],
 )
