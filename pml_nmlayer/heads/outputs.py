@@ -28,6 +28,8 @@ class Layout(NamedTuple):
     bits: int
     classes: int
     longer: tuple[int, ...]
+    changed: bool = False
+    """Whether embeddings were changed in place, so that they are the head's no more."""
 
 
 class CarriedOutputs(Tensor):
@@ -39,6 +41,7 @@ class CarriedOutputs(Tensor):
     `stack`, `split`, `clone`, `detach`, `to`, ...) moves wide rows, so nothing has to be
     found again. So do autograd, checkpointing and DistributedDataParallel, which see the
     wide tensor. Whatever computes with the embeddings gets and returns plain tensors.
+    Embeddings that are changed in place carry nothing from then on.
 
     Shapes:   (B, K) to the eye, (B, W) in memory. `grad` is that of the wide tensor.
     """
@@ -57,13 +60,9 @@ class CarriedOutputs(Tensor):
         with torch._C.DisableTorchFunctionSubclass():
             if func in _OF_THE_WIDE_TENSOR or _is_collective(func):
                 return func(*args, **kwargs)
-            in_place = _changes_in_place(func) and isinstance(args[0], CarriedOutputs)
-            if in_place or kwargs.get("inplace"):
-                raise RuntimeError(
-                    f"outputs of a head cannot be changed in place ({func.__name__}): what "
-                    "their rows carry would stay as it was. Use the function that returns "
-                    "a new tensor"
-                )
+            in_place = _changes_in_place(func) or kwargs.get("inplace")
+            if in_place and isinstance(args[0], CarriedOutputs):
+                args[0].carried = args[0].carried._replace(changed=True)
             narrow = func(*_each(args, _narrow), **_each(kwargs, _narrow))
             if func not in _MOVES_ROWS:
                 return narrow
@@ -116,6 +115,8 @@ def unpack(embeddings: Tensor | HeadOutputs) -> tuple[HeadOutputs, int | None]:
     with torch._C.DisableTorchFunctionSubclass():
         widths = [layout.bits, layout.classes, *layout.longer]
         own, scores, *longer = embeddings[...].split(widths, dim=-1)
+    if layout.changed:
+        return HeadOutputs(own), layout.stage
     scores = scores if layout.classes else None
     return HeadOutputs(own, scores, tuple(longer)), layout.stage
 

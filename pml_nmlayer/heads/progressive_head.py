@@ -292,7 +292,7 @@ class ProgressiveHead(OldNames, Staged, Configured):
         Raises:
             ValueError: the outputs hold NaN, or there is no code of that length.
         """
-        stage = self.snapshots.stage_of(bits, self.stage)
+        stage = self.snapshots.stage_of(bits, self.merges.look_again())
         snapshot = self.snapshots.snapshot(stage, self.stage)
         return binarize(self._code(x, stage, False) if snapshot is None else snapshot(x))
 
@@ -312,7 +312,7 @@ class ProgressiveHead(OldNames, Staged, Configured):
         Raises:
             ValueError: there is no code of that length.
         """
-        stage = self.snapshots.stage_of(bits, self.stage)
+        stage = self.snapshots.stage_of(bits, self.merges.look_again())
         folded = self.snapshots.snapshot(stage, self.stage)
         if folded is None:
             folded = self._fold_into(self._empty_fold(self.all_bits[stage]), stage)

@@ -17,7 +17,7 @@ def has_constant_width(embeddings: Tensor, bits: int, constant: int | None) -> b
     if embeddings.ndim == 2 and embeddings.shape[1] == constant:
         return True
     if embeddings.ndim != 2 or embeddings.shape[1] != bits:
-        wide = "" if constant is None else f" or (B, {constant})"
+        wide = "" if constant in (None, bits) else f" or (B, {constant})"
         raise ValueError(
             f"embeddings must have shape (B, {bits}){wide}, got {tuple(embeddings.shape)}: "
             "pass this head's own outputs. Where a wrapper gathers them as plain tensors "

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from ..classes.terms import ClassTerms
 from ..heads.outputs import HeadOutputs
 from ..heads.protocol import HashHead
+from ..labels.checks import check_labels
 from .base_centre_loss import BaseCentreLoss
 from .wrapped_width import needs_constant_width
 
@@ -188,7 +189,7 @@ class NMLoss(BaseMetricLossFunction):
         if head.classes is None or not (terms.codeword_weight or terms.label_weight):
             return {}
         tanh, outputs = head.activation == "tanh", head.code_outputs(outputs, bits)
-        known = _needed(labels, head.classes.num_classes)
+        known = _needed(labels, len(outputs), head.classes.num_classes)
         return terms.of_outputs(head.classes, outputs, known, tanh=tanh)
 
     def _of_classifier(
@@ -205,7 +206,7 @@ class NMLoss(BaseMetricLossFunction):
                 "not: pass the head's own outputs (PML's distances normalise themselves), "
                 "or head.outputs(x), or use class_terms=ClassTerms(class_weight=0)"
             )
-        return terms.of_scores(scores, _needed(labels, scores.shape[1]))
+        return terms.of_scores(scores, _needed(labels, *scores.shape))
 
     def sub_loss_names(self) -> list[str]:
         """Names of the wrapped loss."""
@@ -253,9 +254,10 @@ def _by_length(
     return list(zip(lengths, own, refs, strict=True))
 
 
-def _needed(labels: Tensor | None, num_classes: int) -> Tensor:
+def _needed(labels: Tensor | None, count: int, num_classes: int) -> Tensor:
     if labels is None:
         raise ValueError(f"a head of {num_classes} classes needs labels, got None")
+    check_labels(labels, count)
     return labels
 
 

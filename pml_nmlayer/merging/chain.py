@@ -62,7 +62,8 @@ class MergeChain(nn.Module):
     @property
     def stage(self) -> int:
         """Number of merges that are made."""
-        return self._stage.of(self.stage_count, self._check_stage)
+        training, check = self.training, self._check_stage
+        return self._stage.of(self.stage_count, training=training, check=check)
 
     @property
     def bits(self) -> int:
@@ -142,6 +143,7 @@ class MergeChain(nn.Module):
         stage = self.stage
         self.current_layer.freeze(plan=plan)
         self.stage_count.fill_(stage + 1)
+        self._stage.set(stage + 1)
 
     def merge_matrix(self, stage: int | None = None) -> Tensor:
         """Compose merges into one matrix (bits then, K_0).
@@ -190,7 +192,14 @@ class MergeChain(nn.Module):
 
     def _load_from_state_dict(self, *args: object) -> None:
         super()._load_from_state_dict(*args)
-        self._stage = Mirror()
+        self._stage.set(int(self.stage_count))
+
+    def look_again(self) -> int:
+        """Read stage and phases anew, whatever was remembered, and tell the stage."""
+        self._stage.set(self._stage.value)
+        for place in range(len(self.layers)):
+            self._layer(place).look_again()
+        return self.stage
 
     def extra_repr(self) -> str:
         """Show lengths and stage in print(model)."""

@@ -110,7 +110,7 @@ class NMLayer(Configured):
         self.graph = RedundancyGraph(in_bits, memory=memory)
         self.register_buffer("groups", torch.arange(in_bits))
         self.register_buffer("weights", torch.ones(in_bits))
-        self.register_buffer("frozen", torch.tensor(False))
+        self.register_buffer("frozen", torch.tensor(0))  # a bool has no average
         fingerprint = _fingerprint(self.groups)
         self.register_buffer("fingerprint", fingerprint, persistent=False)
         self._phase = Mirror()
@@ -118,7 +118,8 @@ class NMLayer(Configured):
     @property
     def is_frozen(self) -> bool:
         """Whether the layer merges."""
-        return bool(self._phase.of(self.frozen, self._check_groups))
+        training, check = self.training, self._check_groups
+        return bool(self._phase.of(self.frozen, training=training, check=check))
 
     @property
     def phase(self) -> Literal["active", "frozen"]:
@@ -265,6 +266,11 @@ class NMLayer(Configured):
     def _set_frozen(self, value: bool) -> None:
         self.fingerprint.copy_(_fingerprint(self.groups))
         self.frozen.fill_(value)
+        self._phase.set(value)
+
+    def look_again(self) -> None:
+        """Read the phase anew at the next call, whatever was remembered."""
+        self._phase.set(self._phase.value)
 
     def _check_groups(self) -> None:
         """Refuse groups that are no longer what was written, such as averages."""
@@ -295,7 +301,7 @@ class NMLayer(Configured):
         super()._load_from_state_dict(*args)
         with torch.no_grad():
             self.fingerprint.copy_(_fingerprint(self.groups))
-        self._phase = Mirror()
+        self._phase.set(int(self.frozen))
 
     def extra_repr(self) -> str:
         """Show sizes and phase in print(model)."""
@@ -303,6 +309,6 @@ class NMLayer(Configured):
 
 
 def _fingerprint(groups: Tensor) -> Tensor:
-    """One number that changes with any change of the groups; exact in int64."""
+    """One number that changes with the groups; that of an average is no average."""
     place = torch.arange(1, len(groups) + 1, device=groups.device)
-    return (place * (groups + 1)).sum()
+    return (place * (groups + 1).square()).sum()
