@@ -256,9 +256,7 @@ def active_step_of_width(spec: Spec, device: str, bits: int) -> Contest:
         device: where to compute.
         bits: start length.
     """
-    head = ProgressiveHead(
-        STEP_WIDTH, (bits, STEP_BITS[-1]), num_classes=2 * STEP_BITS[-1]
-    )
+    head = ProgressiveHead(STEP_WIDTH, (bits, STEP_BITS[-1]), num_classes=2 * STEP_BITS[-1])
     features = torch.randn(spec["batch_size"], STEP_WIDTH).to(device)
     labels = _batch_labels(spec, device)
     every = head.current_layer.scorer.every_n_steps
