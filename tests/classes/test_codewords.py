@@ -5,8 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pml_nmlayer.classes.class_means import ClassMeans
 from pml_nmlayer.classes import semantic_codebook as searching
+from pml_nmlayer.classes.class_means import ClassMeans
 from pml_nmlayer.classes.codebooks import codeword_targets, maximin_codebook
 from pml_nmlayer.classes.objectives import (
     class_nll,
