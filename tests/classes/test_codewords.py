@@ -5,8 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pml_nmlayer.classes.class_means import ClassMeans
 from pml_nmlayer.classes import semantic_codebook as searching
+from pml_nmlayer.classes.class_means import ClassMeans
 from pml_nmlayer.classes.codebooks import codeword_targets, maximin_codebook
 from pml_nmlayer.classes.objectives import (
     class_nll,
@@ -296,7 +296,10 @@ def test_both_terms_at_once_equal_each_alone(items, bits, kind, tanh, dtype, dev
     expected = both_terms(outputs, labels, tanh, codewords, tie_bits)
     torch.testing.assert_close(found, expected)
     for weights in ((1.0, 0.0), (0.0, 1.0), (2.0, -1.0)):
-        sums = [sum(w * t for w, t in zip(weights, terms, strict=True)) for terms in (found, expected)]
+        sums = [
+            sum(w * t for w, t in zip(weights, terms, strict=True))
+            for terms in (found, expected)
+        ]
         grads = [torch.autograd.grad(s, outputs, retain_graph=True)[0] for s in sums]
         torch.testing.assert_close(*grads, rtol=1e-4, atol=1e-6)
     one = code_terms(outputs, labels, codewords=None, **options)
