@@ -12,8 +12,9 @@ from ..codes.convention import binarize
 from ..merging.chain import MergeChain
 from ..merging.scorers.base import Scorer
 from ..runtime.configured import Configured
-from .folding import Folded, empty_fold, fold_into, normalize_as_in_eval
+from .folding import Folded, empty_fold, fold_into
 from .longer_codes import Longer, LongerCodes, check_reached
+from .neurons import merged_neurons
 from .old_names import OldNames, renamed_lift
 from .old_states import translate
 from .outputs import HeadOutputs, carry, unpack
@@ -147,21 +148,20 @@ class ProgressiveHead(OldNames, Staged, Configured):
         Returns:
             As in this mode; longer codes in training mode alone.
         """
-        u = self.merges.lengths(self._neurons(x, self.training))
-        scores = None if self.classes is None else self.classes.scores(x)
-        if self.longer != "joint" or not self.training:
-            u = u[-1:]
+        joint = self.longer == "joint" and self.training
+        u, scores = self._merged(x, self.stage, training=self.training, joint=joint)
         outputs = [self._activated(v, scores) for v in u]
         first = self.stage + 1 - len(u)
         if self.constant_width and self.training:
             outputs = [self.merges.lift(h, first + i) for i, h in enumerate(outputs)]
         return HeadOutputs(outputs[-1], scores, tuple(outputs[:-1]))
 
-    def _neurons(self, x: Tensor, training: bool) -> Tensor:
-        u: Tensor = self.linear(x)
-        if self.norm is None:
-            return u
-        return self.norm(u) if training else normalize_as_in_eval(self.norm, u)
+    def _merged(
+        self, x: Tensor, stage: int, *, training: bool, joint: bool = False
+    ) -> tuple[list[Tensor], Tensor | None]:
+        classifier = None if self.classes is None else self.classes.classifier
+        parts = self.linear, self.norm, self.merges.merged(stage), classifier
+        return merged_neurons(x, *parts, training=training, joint=joint)
 
     def _activated(self, u: Tensor, scores: Tensor | None) -> Tensor:
         if self.classes is not None:
@@ -169,8 +169,7 @@ class ProgressiveHead(OldNames, Staged, Configured):
         return torch.tanh(u) if self.activation else u
 
     def _code(self, x: Tensor, stage: int, training: bool) -> Tensor:
-        u = self.merges.lengths(self._neurons(x, training), stage)[-1]
-        scores = None if self.classes is None else self.classes.scores(x)
+        (u,), scores = self._merged(x, stage, training=training)
         return self._activated(u, scores)
 
     def unpack(self, embeddings: Tensor | HeadOutputs) -> HeadOutputs:

@@ -104,19 +104,9 @@ class MergeChain(nn.Module):
 
     def forward(self, u: Tensor) -> Tensor:
         """Merge neurons (B, K_0) to the present code (B, bits)."""
-        return self.lengths(u)[-1]
-
-    def lengths(self, u: Tensor, stage: int | None = None) -> list[Tensor]:
-        """Merge neurons to the code of each stage so far, from the longest on.
-
-        Args:
-            u: neurons (B, K_0).
-            stage: see `merged`.
-        """
-        outputs = [u]
-        for layer in self.merged(stage):
-            outputs.append(layer(outputs[-1]))
-        return outputs
+        for layer in self.merged():
+            u = layer(u)
+        return u
 
     def observe(self, outputs: Tensor, labels: Tensor | None = None) -> None:
         """Feed one batch to the graph of this stage; without effect at the end.

@@ -111,8 +111,7 @@ class NMLayer(Configured):
         self.register_buffer("groups", torch.arange(in_bits))
         self.register_buffer("weights", torch.ones(in_bits))
         self.register_buffer("frozen", torch.tensor(0))  # a bool has no average
-        fingerprint = _fingerprint(self.groups)
-        self.register_buffer("fingerprint", fingerprint, persistent=False)
+        self.register_buffer("fingerprint", _fingerprint(self.groups))
         self._phase = Mirror()
 
     @property
@@ -297,10 +296,13 @@ class NMLayer(Configured):
             "memory": self.graph.memory,
         }
 
-    def _load_from_state_dict(self, *args: Any) -> None:
-        super()._load_from_state_dict(*args)
-        with torch.no_grad():
-            self.fingerprint.copy_(_fingerprint(self.groups))
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any
+    ) -> None:
+        name, groups = f"{prefix}fingerprint", state_dict.get(f"{prefix}groups")
+        if name not in state_dict and isinstance(groups, Tensor):  # of version 0.1.0
+            state_dict[name] = _fingerprint(groups)
+        super()._load_from_state_dict(state_dict, prefix, *args)
         self._phase.set(int(self.frozen))
 
     def extra_repr(self) -> str:

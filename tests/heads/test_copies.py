@@ -209,16 +209,6 @@ USES = {
 }
 
 
-STALE = pytest.mark.xfail(
-    strict=True,
-    reason="writes through .data (Lightning's swaps) do not raise a buffer's version, so "
-    "Mirror does not see them",
-)
-OF_BOOLS = pytest.mark.xfail(
-    strict=True, reason="torch cannot average bool buffers this way, and says only that"
-)
-
-
 @pytest.mark.parametrize("use", USES)
 @pytest.mark.parametrize("decay", [0.5, 0.9])
 @pytest.mark.parametrize("stage", [0, 1])
@@ -242,7 +232,6 @@ def test_averaged_buffers_are_refused_at_the_first_use(use, decay, stage):
     assert head.codes(X).shape == (40, BITS[stage + 1])  # the head itself is sound
 
 
-@OF_BOOLS
 def test_plain_averages_of_buffers_are_refused_in_words():
     head = make_head()
     averaged = AveragedModel(head, use_buffers=True)
@@ -254,7 +243,6 @@ def test_plain_averages_of_buffers_are_refused_in_words():
         averaged(X)
 
 
-@pytest.mark.xfail(strict=True, reason="the fingerprint of an average is the average one")
 def test_averaged_buffers_of_a_layer_alone_are_refused():
     a, b = (torch.randint(2, (60, 1)) * 2.0 - 1 for _ in range(2))
     layer = NMLayer(4, 2, scorer=Correlation("equal"))
@@ -283,7 +271,6 @@ def test_a_state_of_averaged_buffers_is_refused_too():
         other.codes(X)
 
 
-@STALE
 def test_what_was_written_past_the_version_counter_is_seen():
     """As Lightning's WeightAveraging does around every validation."""
     head, other = make_head(), make_head()
@@ -379,7 +366,7 @@ def fit(averaging, averaging_first, validate=True):
         (False, False),
         (True, False),
         (False, True),
-        pytest.param(True, True, marks=STALE),  # validates the average of before the merge
+        pytest.param(True, True),  # validates the average of before the merge
     ],
 )
 def test_lightnings_averages_of_parameters_train_through_a_merge(
@@ -396,11 +383,11 @@ def test_lightnings_averages_of_parameters_train_through_a_merge(
 @pytest.mark.parametrize(
     ("callback", "validate"),
     [
-        pytest.param("SWA", False, marks=OF_BOOLS),
-        pytest.param("SWA", True, marks=OF_BOOLS),
-        pytest.param("EMA", False, marks=STALE),
+        pytest.param("SWA", False),
+        pytest.param("SWA", True),
+        pytest.param("EMA", False),
         ("EMA", True),
-        pytest.param("EMA, now and then", False, marks=STALE),
+        pytest.param("EMA, now and then", False),
         ("EMA, now and then", True),
     ],
 )
