@@ -256,7 +256,7 @@ def active_step_of_width(spec: Spec, device: str, bits: int) -> Contest:
         device: where to compute.
         bits: start length.
     """
-    head = ProgressiveHead(STEP_WIDTH, (bits, STEP_BITS[-1]), num_classes=2 * STEP_BITS[-1])
+    head = make_head(STEP_WIDTH, (bits, STEP_BITS[-1]), num_classes=2 * STEP_BITS[-1])
     features = torch.randn(spec["batch_size"], STEP_WIDTH).to(device)
     labels = _batch_labels(spec, device)
     every = head.current_layer.scorer.every_n_steps
@@ -275,7 +275,7 @@ def active_step_of_width(spec: Spec, device: str, bits: int) -> Contest:
 
     plain = nn.Sequential(nn.Linear(STEP_WIDTH, bits), nn.Tanh())
     return Contest(
-        steps(head, NMLoss(DPSHLoss(), head)),
+        steps(head, make_nm_loss(DPSHLoss(), head)),
         steps(plain, DPSHLoss()),
         f"{every} steps of the head alone, nn.Linear of {bits}",
     )
