@@ -126,9 +126,8 @@ class HashCrossBatchMemory(CrossBatchMemory):
             kind = "class ids (B,)" if not row else f"multi-hot rows (B, {row[0]})"
             raise ValueError(
                 f"with num_classes={self.num_classes} labels must be {kind}, got shape "
-                f"{tuple(getattr(labels, 'shape', ()))} of {type(labels).__name__}"
+                f"{tuple(labels.shape)}"
             )
-        check_labels(labels, len(embeddings), read=None if self._has_read_labels else True)
         if not self._has_warned:
             self._has_warned = check_not_a_column(labels)
         self._check_embeddings(embeddings)
