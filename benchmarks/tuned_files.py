@@ -105,7 +105,7 @@ def _edge(entry: Entry, outcome: dict[str, Any]) -> dict[str, str]:
     if len(outcome.get("trials", ())) <= FEW:
         return found
     for name, value in outcome["chosen"]["settings"].items():
-        space = METHODS[entry.method].space[name]
+        space = METHODS[entry.method].space.get(name)
         tried = [trial["settings"][name] for trial in outcome["trials"]]
         ends = space.values if isinstance(space, Choice) else tried
         if len(set(ends)) > 2 and all(type(each) in (int, float) for each in ends):

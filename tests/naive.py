@@ -746,6 +746,16 @@ def class_means(outputs, rows):
     return means
 
 
+def codeword_nll(outputs, targets, tanh):
+    """Mean -log of the probability that a bit is that of the codeword."""
+    total = 0.0
+    for u, t in zip(outputs, targets, strict=True):
+        for value, bit in zip(u, t, strict=True):
+            p = 0.5 * (1 + bit * value) if tanh else 1 / (1 + math.exp(-2 * bit * value))
+            total -= math.log(max(p, 1e-6) if tanh else p)
+    return total / max(sum(len(u) for u in outputs), 1)
+
+
 def class_nll(scores, y):
     """Mean cross-entropy of the classes of each item, which share its probability."""
     pairs = zip(scores, y, strict=True)

@@ -26,7 +26,8 @@ value, gave it. "no" means that it is refused, with the error quoted below the t
 ## Wrappers of this package and losses of PML
 
 "alone" is PML's loss without a wrapper; the miner is MultiSimilarityMiner. The lifted head
-is `ProgressiveHead(constant_width=True)`: the same loss object trains before and after a merge.
+is `ProgressiveHead(constant_width=True)`: the same loss object trains before and after a
+merge.
 
 {theirs}
 

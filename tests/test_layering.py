@@ -1,4 +1,4 @@
-"""Files import from lower rooms only and not each other; the core needs torch alone."""
+"""A file imports from lower rooms, none in a circle; the core needs torch alone."""
 
 import ast
 import subprocess

@@ -85,8 +85,10 @@ class HashLearner(Learner):
         device = self.problem.device
         forked = [device] if device.startswith("cuda") else []
         with torch.random.fork_rng(devices=forked):  # new modules draw first weights
-            folded = empty_fold(head, stage)
-            fold_into(folded, head, stage)
+            bits, tanh = head.all_bits[stage], head.activation == "tanh"
+            folded = empty_fold(head.linear, head.classes, bits, tanh=tanh)
+            merge = head.merge_matrix(stage)
+            fold_into(folded, head.linear, head.norm, merge, head.classes)
             return folded.as_plain_modules()
 
     def _importance(self, head: nn.Module) -> Tensor:

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from pml_nmlayer.heads.progressive_head import READOUT, Longer
+from pml_nmlayer.classes.read_out import STRENGTH
+from pml_nmlayer.heads.longer_codes import Longer
 
 from ..interface import Problem
 from .scorers import STATIC
@@ -52,7 +53,7 @@ class Merging:
     spare_codewords: int = 0
     codeword_weight: float | None = None
     label_weight: float | None = None
-    readout: float = READOUT
+    readout: float = STRENGTH
     max_group: int | None = None
     active: float = 0.3
     longer: Longer = "drop"
@@ -74,7 +75,7 @@ class Merging:
                 f"learn_weights={self.learn_weights} out"
             )
         taught = (self.codeword_weight, self.label_weight, self.readout)
-        if not self.classes and taught != (None, None, READOUT):
+        if not self.classes and taught != (None, None, STRENGTH):
             raise ValueError(
                 "without classes nothing is taught: leave codeword_weight="
                 f"{self.codeword_weight}, label_weight={self.label_weight} and "

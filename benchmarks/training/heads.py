@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import nn
 
+from pml_nmlayer.classes.terms import ClassTerms
 from pml_nmlayer.layers import ProgressiveHead
 from pml_nmlayer.losses import NMLoss
 
@@ -24,20 +25,20 @@ def make_head(
         constant_width: whether the loss always sees embeddings of width `bits[0]`.
         options: of `ProgressiveHead`.
     """
-    return ProgressiveHead(in_features, bits=tuple(bits), lift=constant_width, **options)
+    return ProgressiveHead(in_features, bits, constant_width=constant_width, **options)
 
 
-def make_nm_loss(loss: nn.Module, head: nn.Module, **weights: float | None) -> NMLoss:
+def make_nm_loss(loss: nn.Module, head: ProgressiveHead, **weights: float | None) -> NMLoss:
     """Wrap a loss, so that a head observes what it is trained with.
 
     Args:
         loss: the base loss.
         head: from `make_head`.
-        weights: of `NMLoss`; those left out are its defaults.
+        weights: of `ClassTerms`; those left out are its defaults.
     """
-    return NMLoss(loss, head=head, **weights)
+    return NMLoss(loss, head, class_terms=ClassTerms(**weights))
 
 
 def has_constant_width(head: ProgressiveHead) -> bool:
     """Tell whether a head was made with `constant_width`."""
-    return head.lift
+    return head.constant_width

@@ -163,6 +163,18 @@ def fold_linear(
     return merge @ weight, merge @ bias
 
 
+def normalize_as_in_eval(norm: nn.BatchNorm1d, u: Tensor) -> Tensor:
+    """Apply batch norm with its running statistics, in any mode.
+
+    Args:
+        norm: a batch norm.
+        u: (B, K).
+    """
+    return F.batch_norm(
+        u, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps
+    )
+
+
 @torch.no_grad()
 def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
     out_features, in_features = weight.shape

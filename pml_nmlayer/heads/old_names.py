@@ -3,7 +3,7 @@
 import warnings
 from typing import TYPE_CHECKING
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..classes.objectives import class_nll, codeword_nll, label_residual
 from ..classes.read_out import ClassReadOut
@@ -13,7 +13,11 @@ from .outputs import HeadOutputs
 
 
 def renamed_lift(lift: bool) -> bool:
-    """Warn of the old name of `constant_width`."""
+    """Warn of the old name of `constant_width`.
+
+    Args:
+        lift: its value.
+    """
     _warn("lift", "constant_width")
     return lift
 
@@ -38,6 +42,12 @@ class OldNames:
         """Old name of `constant_width`."""
         _warn("head.lift", "head.constant_width")
         return self.constant_width
+
+    @property
+    def classifier(self) -> nn.Linear | None:
+        """Old name of the classifier of the class read-out."""
+        _warn("head.classifier", "head.classes.classifier")
+        return None if self.classes is None else self.classes.classifier
 
     @property
     def readout(self) -> float:

@@ -5,7 +5,6 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ..classes.read_out import STRENGTH, ClassReadOut
 from ..classes.stage_means import StageMeans
@@ -13,7 +12,7 @@ from ..codes.convention import binarize
 from ..merging.chain import MergeChain
 from ..merging.scorers.base import Scorer
 from ..runtime.configured import Configured
-from .folding import Folded, empty_fold, fold_into
+from .folding import Folded, empty_fold, fold_into, normalize_as_in_eval
 from .longer_codes import Longer, LongerCodes, check_reached
 from .old_names import OldNames, renamed_lift
 from .old_states import translate
@@ -45,7 +44,7 @@ class ProgressiveHead(OldNames, Staged, Configured):
             head without merges starts with codewords that are far apart. None for none.
         activation: "tanh", or None for linear outputs.
         scorer: see `NMLayer`. None for "codewords" with `num_classes`, else "correlation".
-        max_group: see `NMLayer`; the same bound in each stage.
+        max_group: see `NMLayer`.
         memory: see `NMLayer`.
         batch_norm: normalise the neurons over the batch before they are merged.
         constant_width: in training mode, return outputs of width bits[0] in all stages, for
@@ -104,8 +103,7 @@ class ProgressiveHead(OldNames, Staged, Configured):
                 "readout and spare_codewords are of no use without num_classes; got "
                 f"readout={readout}, spare_codewords={spare_codewords}, num_classes=None"
             )
-        if scorer is None:
-            scorer = "correlation" if num_classes is None else "codewords"
+        scorer = scorer or ("correlation" if num_classes is None else "codewords")
         chain = MergeChain(bits, scorer=scorer, max_group=max_group, memory=memory)
         self.all_bits = bits
         self.activation = activation
@@ -129,8 +127,7 @@ class ProgressiveHead(OldNames, Staged, Configured):
                 self.classes.spread_codewords(bits[0])
         elif chain.layers and chain.current_layer.scorer.needs_codewords:
             raise ValueError(
-                f"the scorer {chain.current_layer.scorer!r} merges bits towards codewords "
-                "of the classes: it needs num_classes"
+                f"the scorer {scorer!r} merges bits towards codewords: it needs num_classes"
             )
         self.merges = chain
         self.snapshots = LongerCodes(bits, longer, self._empty_fold)
@@ -142,20 +139,20 @@ class ProgressiveHead(OldNames, Staged, Configured):
         return carry(self.outputs(x), self.stage)
 
     def outputs(self, x: Tensor) -> HeadOutputs:
-        """Map trunk outputs to all that a loss may ask about them, as `NMLoss` takes it.
+        """Map trunk outputs to all that `NMLoss` may ask about them.
 
         Args:
             x: (B, in_features).
 
         Returns:
-            Those of this mode; outputs of longer codes in training mode alone.
+            As in this mode; longer codes in training mode alone.
         """
         u = self.merges.lengths(self._neurons(x, self.training))
         scores = None if self.classes is None else self.classes.scores(x)
         if self.longer != "joint" or not self.training:
             u = u[-1:]
-        first = self.stage + 1 - len(u)
         outputs = [self._activated(v, scores) for v in u]
+        first = self.stage + 1 - len(u)
         if self.constant_width and self.training:
             outputs = [self.merges.lift(h, first + i) for i, h in enumerate(outputs)]
         return HeadOutputs(outputs[-1], scores, tuple(outputs[:-1]))
@@ -164,7 +161,7 @@ class ProgressiveHead(OldNames, Staged, Configured):
         u: Tensor = self.linear(x)
         if self.norm is None:
             return u
-        return self.norm(u) if training else _normalize_as_in_eval(self.norm, u)
+        return self.norm(u) if training else normalize_as_in_eval(self.norm, u)
 
     def _activated(self, u: Tensor, scores: Tensor | None) -> Tensor:
         if self.classes is not None:
@@ -180,10 +177,10 @@ class ProgressiveHead(OldNames, Staged, Configured):
         """Take outputs of this head apart.
 
         Args:
-            embeddings: what this head returned, or `outputs` did. Rows may have been moved.
+            embeddings: what this head or `outputs` returned, also with rows moved.
 
         Raises:
-            ValueError: outputs that this head does not put out now.
+            ValueError: it does not put out such outputs now.
         """
         outputs, stage = unpack(embeddings)
         if stage not in (None, self.stage):
@@ -275,8 +272,7 @@ class ProgressiveHead(OldNames, Staged, Configured):
             bits: one of the lengths reached so far; None for the present one.
 
         Raises:
-            ValueError: a length that is not reached, the longest one, which comes before
-                any merge, or a head without `num_classes`.
+            ValueError: a length without codewords, or a head without `num_classes`.
         """
         bits = self.bits if bits is None else bits
         check_reached(bits, self.all_bits[: self.stage + 1])
@@ -350,14 +346,5 @@ class ProgressiveHead(OldNames, Staged, Configured):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def extra_repr(self) -> str:
-        """Show lengths and stage in print(model)."""
-        return (
-            f"bits={self.all_bits}, stage={self.stage}, activation={self.activation!r}, "
-            f"constant_width={self.constant_width}, longer={self.longer!r}"
-        )
-
-
-def _normalize_as_in_eval(norm: nn.BatchNorm1d, u: Tensor) -> Tensor:
-    return F.batch_norm(
-        u, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps
-    )
+        """Show what the parts do not."""
+        return f"activation={self.activation!r}, constant_width={self.constant_width}"

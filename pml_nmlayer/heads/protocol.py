@@ -13,14 +13,20 @@ from .outputs import HeadOutputs
 class HashHead(Protocol):
     """A head that `NMLoss` can wrap a loss for; `ProgressiveHead` is one."""
 
-    all_bits: Sequence[int]
-    """Code lengths, from the longest on."""
-    classes: ClassReadOut | None
-    """What knows the classes of the training; None for nothing."""
-    activation: str | None
-    """"tanh", or None for linear outputs."""
     constant_width: bool
     """Whether outputs keep the width of the longest code while training."""
+
+    @property
+    def all_bits(self) -> Sequence[int]:
+        """Code lengths, from the longest on."""
+
+    @property
+    def classes(self) -> ClassReadOut | None:
+        """What knows the classes of the training; None for nothing."""
+
+    @property
+    def activation(self) -> str | None:
+        """How outputs end: "tanh", or None for linear ones."""
 
     @property
     def bits(self) -> int:

@@ -29,7 +29,7 @@ from benchmarks.suite_files import load_suite, load_suites
 from benchmarks.suites import Tuned
 from benchmarks.training.heads import has_constant_width
 from benchmarks.training.seeding import seed_everything
-from pml_nmlayer.classes.objectives import class_nll, codeword_nll, label_residual
+from pml_nmlayer.classes.objectives import class_nll, label_residual
 from pml_nmlayer.codes import binarize
 from pml_nmlayer.merging.scorers import Codewords, Correlation
 from tests import naive
@@ -161,8 +161,8 @@ def test_scorers_by_name_and_weighting():
 
 
 def weights_of(method):
-    loss = method.loss
-    return loss.codeword_weight(LABELS), loss.class_weight, loss.label_weight
+    terms = method.loss.class_terms(LABELS)
+    return terms.codeword_weight, terms.class_weight, terms.label_weight
 
 
 def test_options_of_merging_reach_the_head():
@@ -172,7 +172,7 @@ def test_options_of_merging_reach_the_head():
     assert head.all_bits == (12, 6)
     assert layer.max_group == 3
     assert repr(layer.scorer) == repr(scorer_of("drop_one", "importance"))
-    assert head.classifier is None
+    assert head.classes is None
     told = trained("dpsh_nm", longest=12, classes=True, readout=0.3)
     assert weights_of(told) == (0, 1, 3)  # four classes can be read from six bits
     given = {"codeword_weight": 2.0, "label_weight": 0.5}
@@ -183,9 +183,9 @@ def test_options_of_merging_reach_the_head():
     towards = trained("dpsh_nm", longest=12, scorer="codewords")
     assert weights_of(towards) == (0, 0, 0)
     assert towards.head.num_classes == 4
-    assert towards.head.classifier is None
-    assert told.head.classifier.out_features == 4
-    assert told.head.readout_scale(1) == pytest.approx(0.3 * (4 / 6) ** 0.5)
+    assert towards.head.classes.classifier is None
+    assert told.head.classes.classifier.out_features == 4
+    assert told.head.classes.scale(6) == pytest.approx(0.3 * (4 / 6) ** 0.5)
     assert has_constant_width(trained("csq_nm").head)
     assert has_constant_width(trained("greedyhash_nm", classes=True).head)
     for name in ("csq_nm", "orthohash_nm", "dpn_nm"):  # whose centres a merge finds anew
@@ -229,37 +229,32 @@ def test_weights_of_groups_are_learned_only_if_asked_for():
 
 def test_scorer_and_codewords_are_those_of_the_package_unless_named():
     for classes, kind in ((False, Correlation), (True, Codewords)):
-        (layer,) = trained("dpsh_nm", longest=12, classes=classes).head.layers
+        head = trained("dpsh_nm", longest=12, classes=classes).head
+        (layer,) = head.layers
         assert type(layer.scorer) is kind
-        assert layer.spare_codewords == 0
-    (layer,) = trained("dpsh_nm", longest=12, classes=True, spare_codewords=2).head.layers
-    assert layer.spare_codewords == 2
+        assert head.classes is None or head.classes.spare_codewords == 0
+    head = trained("dpsh_nm", longest=12, classes=True, spare_codewords=2).head
+    assert head.classes.spare_codewords == 2
     with pytest.raises(ValueError, match="weighting='equal' needs a scorer that is named"):
         trained("dpsh_nm", weighting="equal")
 
 
 def test_the_control_without_merging_has_codewords_and_a_classifier():
     method = trained("supcon_codewords")
-    head = method.head
-    assert len(head.codewords.unique(dim=0)) == 4
+    head, read_out = method.head, method.head.classes
+    words = head.codewords()
+    assert len(words.unique(dim=0)) == 4
     with torch.no_grad():
         x = method.trunk(FEATURES)
-        p = head.readout.classes(x).softmax(1)
-        u = head.readout.neurons(x) + 0.6 * (4 / 6) ** 0.5 * p @ head.codewords
+        scores = read_out.classifier(x)
+        u = head.linear(x) + 0.6 * (4 / 6) ** 0.5 * scores.softmax(1) @ words
         torch.testing.assert_close(head(x), u.tanh())
-        loss = method.loss(head(x), LABELS, None)
-        told = class_nll(p.log(), LABELS)
-        base = method.loss.loss(u.tanh(), LABELS)
-        torch.testing.assert_close(
-            loss, base + told + 3 * label_residual(binarize(u), LABELS, 4, 0.3)
-        )
-        head.codewords = torch.cat([head.codewords, -head.codewords])  # of eight classes
-        loss = method.loss(head(x), LABELS, None)
-        pull = codeword_nll(u.tanh(), head.codewords[LABELS], tanh=True)
-        read = 3 * label_residual(binarize(u), LABELS, 8, 0.3)
-        torch.testing.assert_close(loss, base + told + read + (1 - 6 / 8) * pull)
-    merged = trained("supcon_nm", longest=12, classes=True)
-    assert method.head_parameters()[1] == merged.head_parameters()[1]
+        expected = {
+            "loss": method.loss.loss(u.tanh(), LABELS),
+            "labels": 3 * label_residual(binarize(u), LABELS, 4, 0.3),
+            "classes": class_nll(scores, LABELS),
+        }
+        torch.testing.assert_close(method.loss.terms(head(x), LABELS, None), expected)
 
 
 def test_a_class_is_its_codeword_and_several_labels_vote():

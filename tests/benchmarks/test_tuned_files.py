@@ -103,7 +103,7 @@ def test_what_was_chosen_before_for_other_methods_stays(suite):
     suite.settings_file.write_text(yaml.dump(small))
     before = tuned_files.outcomes_before(suite, suite.settings_file)
     assert before["itq"]["made_with"] == other
-    now = {"short": outcome(1, origin=other)}
+    now = {"short": {**outcome(1, origin=other), "epochs": 3}}
     again = tuned_files.small(suite, tuned_files.whole(suite, {**before, **now}))
     assert again["methods"]["supcon"] == small["methods"]["supcon"]  # its edge, too
     assert list(again["methods"]) == ["supcon", "itq", "short"]

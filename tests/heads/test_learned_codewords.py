@@ -61,9 +61,9 @@ def test_a_merge_finds_codewords_near_the_means_of_the_long_or_the_merged_code(s
     merged = merged_head(spare_codewords=spare, scorer="correlation")
     assert isinstance(long.layers[0].scorer, Codewords)
     means = merged.class_means.of(12).mean @ merged.merge_matrix().T
-    for head, means in ((long, long.class_means.of(12).mean), (merged, means)):
+    for head, known in ((long, long.class_means.of(12).mean), (merged, means)):
         words = head.classes.codewords(6)
-        assert torch.equal(words, semantic_codebook(means, 6, spare=spare))
+        assert torch.equal(words, semantic_codebook(known, 6, spare=spare))
         assert torch.equal(words, head.codewords())
         assert len(words.unique(dim=0)) == 4
 
