@@ -117,12 +117,9 @@ class HashCrossBatchMemory(CrossBatchMemory):
         enqueue_mask: Tensor | None = None,
     ) -> Tensor:
         """Enqueue a batch and compute its loss against the memory."""
+        check_labels(labels, len(embeddings), read=None if self._has_read_labels else True)
         row = () if self.num_classes is None else (self.num_classes,)
-        if (
-            not torch.is_tensor(labels)
-            or labels.ndim != 1 + len(row)
-            or labels.shape[1:] != row
-        ):
+        if labels.ndim != 1 + len(row) or labels.shape[1:] != row:
             kind = "class ids (B,)" if not row else f"multi-hot rows (B, {row[0]})"
             raise ValueError(
                 f"with num_classes={self.num_classes} labels must be {kind}, got shape "
