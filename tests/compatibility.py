@@ -16,6 +16,7 @@ import pml_nmlayer.losses as our_losses
 from pml_nmlayer.layers import ProgressiveHead
 from pml_nmlayer.losses import (
     HashCrossBatchMemory,
+    HashSelfSupervisedLoss,
     MultiLabelLoss,
     NMLoss,
 )
@@ -163,6 +164,11 @@ def with_memory(cls):
     check_runs(loss, embeddings(1), class_ids())
 
 
+def with_two_views(cls):
+    loss = HashSelfSupervisedLoss(build(cls))
+    check_runs(loss, embeddings(), embeddings(1))
+
+
 def with_multiple_losses(cls):
     torch.manual_seed(0)
     one, other = build(cls), losses.ContrastiveLoss()
@@ -218,6 +224,7 @@ FEATURES: dict[str, Callable[[type], None]] = {
     "distance": with_distance,
     "embedding_regularizer": with_regularizer,
     "HashCrossBatchMemory": with_memory,
+    "HashSelfSupervisedLoss": with_two_views,
     "MultipleLosses": with_multiple_losses,
     "collect_stats": with_stats,
     "record keeper": with_record_keeper,

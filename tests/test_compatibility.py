@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import compatibility
+from tests import compatibility, label_kinds
 
 PAGE = Path(__file__).parent.parent / "docs" / "compatibility.md"
 
@@ -30,6 +30,19 @@ is `ProgressiveHead(constant_width=True)`: the same loss object trains before an
 merge.
 
 {theirs}
+
+## Kinds of labels
+
+One check of labels, wherever they enter. "yes" means that the labels mean what they say.
+Class ids that do not run from 0 to C - 1 go through `pml_nmlayer.labels.LabelMap` for the
+parts that know classes. A sampler may draw by strings, since it compares them only.
+
+{kinds}
+
+Outputs are refused that are bits of 0 and 1, bool or packed bytes, and outputs of which
+none is negative: all of their signs are equal, so that all items would have one code. One
+column of multi-hot rows, as PML's trainers and testers take it, warns once, and is refused
+by losses whose `num_classes` is the width of the rows.
 """
 
 
@@ -37,6 +50,7 @@ merge.
 def test_the_page_is_what_a_run_says():
     page = HEAD.format(
         ours=compatibility.matrix(compatibility.our_classes(), compatibility.FEATURES),
+        kinds=label_kinds.matrix(),
         theirs=compatibility.matrix(compatibility.pml_classes(), compatibility.WRAPPERS),
     )
     if os.environ.get("WRITE_DOCS"):

@@ -18,10 +18,8 @@ def as_labels(labels: Any, name: str = "labels") -> Tensor:
     Raises:
         TypeError: strings, None, or anything else that holds no numbers.
     """
-    if torch.is_tensor(labels):
-        return labels
     try:
-        found = torch.as_tensor(labels)
+        found = labels if torch.is_tensor(labels) else torch.as_tensor(labels)
     except (ValueError, TypeError, RuntimeError, OverflowError) as error:
         raise TypeError(
             f"{name} must be numbers, class ids (N,) or rows of 0 and 1 (N, C); got "
@@ -159,14 +157,15 @@ def check_class_ids(labels: Tensor, num_classes: int, read: bool | None = None) 
             The message lists them and names `LabelMap`.
     """
     if labels.is_floating_point():
-        raise ValueError(f"class ids must be integers, got {labels.dtype}")
+        raise ValueError(f"class ids must be integers, got {labels.dtype}: pass ids.long()")
     if not is_readable(labels, read) or len(labels) == 0:
         return
-    least, largest = (int(bound) for bound in labels.aminmax())
+    ids = labels.long()  # torch compares no unsigned integers of 16 bits or more
+    least, largest = (int(bound) for bound in ids.aminmax())
     if least < 0 or largest >= num_classes:
         raise ValueError(
             f"class ids must lie in [0, num_classes={num_classes}), got {least} to "
-            f"{largest}, namely {_listed(labels)}; map yours with "
+            f"{largest}, namely {_listed(ids)}; map yours with "
             "pml_nmlayer.labels.LabelMap(all_ids)"
         )
 

@@ -21,8 +21,8 @@ def width_of_rows(labels: Tensor | None) -> int | None:
         labels: class ids (N,), as they came: a copy has no stride to tell from.
 
     Returns:
-        C, where labels are a column of N rows of C >= 2 numbers that all are 0 or 1, and
-        more than one of these columns is in use; else None. None on a GPU.
+        C, where labels are a column of N rows of C >= 2 numbers, all of them 0 or 1, of
+        which another column is in use, too. None otherwise, and on a GPU.
     """
     if not torch.is_tensor(labels) or torch.compiler.is_compiling():
         return None

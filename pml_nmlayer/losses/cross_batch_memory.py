@@ -117,18 +117,14 @@ class HashCrossBatchMemory(CrossBatchMemory):
         enqueue_mask: Tensor | None = None,
     ) -> Tensor:
         """Enqueue a batch and compute its loss against the memory."""
+        check_labels(labels, len(embeddings), read=None if self._has_read_labels else True)
         row = () if self.num_classes is None else (self.num_classes,)
-        if (
-            not torch.is_tensor(labels)
-            or labels.ndim != 1 + len(row)
-            or labels.shape[1:] != row
-        ):
+        if labels.ndim != 1 + len(row) or labels.shape[1:] != row:
             kind = "class ids (B,)" if not row else f"multi-hot rows (B, {row[0]})"
             raise ValueError(
                 f"with num_classes={self.num_classes} labels must be {kind}, got shape "
-                f"{tuple(getattr(labels, 'shape', ()))} of {type(labels).__name__}"
+                f"{tuple(labels.shape)}"
             )
-        check_labels(labels, len(embeddings), read=None if self._has_read_labels else True)
         if not self._has_warned:
             self._has_warned = check_not_a_column(labels)
         self._check_embeddings(embeddings)

@@ -61,7 +61,9 @@ def test_bad_input(call, message):
         call()
 
 
-@pytest.mark.parametrize("id_dtype", [torch.int64, torch.int32, torch.uint8])
+@pytest.mark.parametrize(
+    "id_dtype", [torch.int64, torch.int32, torch.uint8, torch.uint16, torch.uint64]
+)
 def test_class_rows(id_dtype, device):
     ids = torch.tensor([2, 0, 2], dtype=id_dtype, device=device)
     expected = torch.tensor([[0, 0, 1], [1, 0, 0], [0, 0, 1]], device=device)
