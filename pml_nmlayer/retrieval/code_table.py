@@ -239,8 +239,7 @@ class CodeTable:
     def _sort(self) -> None:
         ids, codes = self._ids[: self._used], self._codes[: self._used]
         if self._removed_count:
-            assert self._removed is not None
-            keep = ~self._removed[: self._used]
+            keep = ~self._grown_marks()[: self._used]
             ids, codes = ids[keep], codes[keep]
         if self._waiting:
             ids = np.concatenate([ids, *(part for part, _ in self._waiting)])
