@@ -19,6 +19,8 @@ _DEFAULTS: dict[str, dict[str, int | None]] = {
     "hnsw": {"links": 32, "ef_construction": 100, "ef_search": 64},
     "multihash": {"nhash": 4, "hash_bits": None, "nflip": 1},
 }
+# Beyond these, memory is taken for structures that no index of codes can fill
+_MOST = {"nlist": 2**24, "links": 2**10, "ef_construction": 2**20, "ef_search": 2**24}
 _SEARCH_OPTIONS = {"ivf": "nprobe", "hnsw": "ef_search", "multihash": "nflip"}
 
 
@@ -48,7 +50,7 @@ def resolve_options(kind: str, bits: int, given: Mapping[str, Any]) -> dict[str,
             f"{', '.join(defaults) or 'none'}"
         )
     options = {
-        name: whole(value, name, least=0 if name == "nflip" else 1)
+        name: whole(value, name, least=0 if name == "nflip" else 1, most=_MOST.get(name))
         for name, value in {**defaults, **given}.items()
     }
     _check_ranges(kind, bits, options)
@@ -153,6 +155,83 @@ def within(engine: Any, kind: str, queries: Bytes, radius: int) -> tuple[Ints, I
     """
     limits, distances, ids = engine.range_search(_engine_rows(kind, queries), radius + 1)
     return limits.astype(np.int64), distances.astype(np.int32), ids
+
+
+def to_bytes(engine: Any) -> Bytes | None:
+    """Serialize; None stays None.
+
+    Args:
+        engine: see `make_engine`, or None.
+    """
+    if engine is None:
+        return None
+    import faiss
+
+    return faiss.serialize_index_binary(engine)
+
+
+def from_bytes(content: Bytes) -> Any:
+    """Read what `to_bytes` gave.
+
+    Args:
+        content: from a source that is trusted.
+    """
+    import faiss
+
+    return faiss.deserialize_index_binary(content)
+
+
+def check_loaded(
+    engine: Any, kind: str, width: int, options: Mapping[str, int], ids: Ints
+) -> None:
+    """Refuse an engine of another shape, or with other ids, than it should have.
+
+    Args:
+        engine: what `from_bytes` returned.
+        kind: any but "flat".
+        width: bytes a padded code.
+        options: see `resolve_options`.
+        ids: of all codes, in ascending order.
+
+    Raises:
+        ValueError: it differs; the message says in what.
+    """
+    import faiss
+
+    wanted: dict[str, Any] = {"d": 8 * width, "ntotal": len(ids), "is_trained": True}
+    found = {name: getattr(engine, name) for name in wanted}
+    names: dict[str, str] = {}
+    if kind == "ivf":
+        wanted["type"], found["type"] = "IndexBinaryIVF", type(engine).__name__
+        names = {"nlist": "nlist"}
+        inner = engine
+    else:
+        known = {"hnsw": "IndexBinaryHNSW", "multihash": "IndexBinaryMultiHash"}
+        is_map = type(engine) is faiss.IndexBinaryIDMap
+        inner = faiss.downcast_IndexBinary(engine.index) if is_map else engine
+        wanted["type"], found["type"] = known[kind], type(inner).__name__
+        names = {"nhash": "nhash", "hash_bits": "b"} if kind == "multihash" else {}
+    if wanted["type"] == found["type"]:
+        wanted |= {name: options[name] for name in names}
+        found |= {name: getattr(inner, field) for name, field in names.items()}
+    for name, value in wanted.items():
+        if found[name] != value:
+            raise ValueError(f"its engine has {name} {found[name]}, expected {value}")
+    if not np.array_equal(np.sort(_ids_of(engine, kind)), ids):
+        raise ValueError("its engine has other ids than the index")
+
+
+def _ids_of(engine: Any, kind: str) -> Ints:
+    import faiss
+
+    if kind != "ivf":
+        return faiss.vector_to_array(engine.id_map)
+    lists = engine.invlists
+    parts = [
+        faiss.rev_swig_ptr(lists.get_ids(i), lists.list_size(i)).copy()
+        for i in range(engine.nlist)
+    ]
+    return np.concatenate([np.empty(0, np.int64), *parts])
 
 
 def _engine_rows(kind: str, padded: Bytes) -> Bytes:

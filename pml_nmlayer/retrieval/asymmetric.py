@@ -7,7 +7,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from .code_table import CodeTable, Ids
+from .code_table import CodeTable
+from .row_ids import Ids
 
 Reals = npt.NDArray[np.float64]
 
@@ -23,10 +24,26 @@ def real_queries(embeddings: Any, bits: int) -> Tensor:
 
     Shapes:   (Q, K) -> (Q, K) float64 on the CPU.
     Raises:   ValueError: another shape, or NaN or infinite values.
+              TypeError: neither tensor nor array, or a boolean, unsigned or complex dtype.
     """
+    if not isinstance(embeddings, Tensor | np.ndarray):
+        raise TypeError(
+            f"queries must be a tensor or an array of shape (Q, {bits}), got "
+            f"{type(embeddings).__name__}"
+        )
+    if isinstance(embeddings, np.ndarray):
+        wrong = embeddings.dtype.kind not in "fi"
+    else:
+        unsigned = (torch.bool, torch.uint8, torch.uint16, torch.uint32, torch.uint64)
+        wrong = embeddings.is_complex() or embeddings.dtype in unsigned
+    if wrong:
+        raise TypeError(
+            f"queries must be real outputs around 0, got {embeddings.dtype}; codes go to "
+            "search"
+        )
     if isinstance(embeddings, np.ndarray):
         embeddings = torch.tensor(embeddings)
-    u = torch.as_tensor(embeddings).detach().cpu().double()
+    u = embeddings.detach().cpu().double()
     if u.ndim != 2 or u.shape[1] != bits:
         raise ValueError(
             f"queries must be real outputs of shape (Q, {bits}), got {tuple(u.shape)}"

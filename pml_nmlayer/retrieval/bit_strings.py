@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .packed_rows import packed_rows
+from .stored_forms import packed_bits
 
 
 def codes_to_bit_strings(codes: Any, bits: int | None = None) -> list[str]:
@@ -26,10 +27,7 @@ def codes_to_bit_strings(codes: Any, bits: int | None = None) -> list[str]:
         >>> codes_to_bit_strings(torch.tensor([[1, -1, 1]]))
         ['101']
     """
-    if bits is None:
-        if getattr(codes, "dtype", None) in (torch.uint8, np.uint8):
-            raise ValueError("codes are packed (uint8): pass bits=, their length in bits")
-        bits = int(codes.shape[-1]) if getattr(codes, "ndim", 0) else 1
+    bits = packed_bits(codes, bits)
     packed = packed_rows(codes, bits)
     text = np.unpackbits(packed, axis=1, count=bits) + np.uint8(ord("0"))
     return text.view(f"S{bits}").ravel().astype(f"U{bits}").tolist()
@@ -44,11 +42,14 @@ def bit_strings_to_codes(strings: Sequence[str]) -> Tensor:
     Shapes:   N strings of K characters -> (N, K).
     Returns:  float32 tensor of -1 and +1.
     Raises:   ValueError: no strings, other characters than 0 and 1, or several lengths.
+              TypeError: no list of strings.
 
     Example:
         >>> bit_strings_to_codes(["101"])
         tensor([[ 1., -1.,  1.]])
     """
+    if isinstance(strings, str) or not all(isinstance(each, str) for each in strings):
+        raise TypeError("expected a list of strings of 0 and 1")
     lengths = {len(string) for string in strings}
     if len(lengths) != 1 or 0 in lengths:
         raise ValueError(

@@ -2,16 +2,20 @@
 
 For a file `codes.npy` these lie beside it until it is complete:
     codes.npy.partial     the array, memory-mapped; rows beyond the recorded ones are unset
-    codes.npy.json        what is being written, and how many rows are done
+    codes.npy.json        what is being written, how many rows are done, their CRC-32, which
+                          items were skipped; and a CRC-32 of all that
+    codes.npy.lock        held by the process that writes
     codes.npy.1.partial, codes.npy.1.json, ...    the same of process 1, ...: its rows alone
 Process 0 joins the parts, then renames; its .json stays. Each file is written by a single
 process, so that they may lie on a file system that several nodes share.
 """
 
+import contextlib
 import errno
 import os
 import time
 import uuid
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,19 +23,34 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from ..runtime.locks import claimed
 from ..runtime.process_group import rank_and_size, together
-from .code_record import Facts, beside, check_same, differences, read_record, write_record
+from .code_array import open_codes, rows_crc32, width_of
+from .code_record import (
+    FORMAT,
+    OLD_FORMAT,
+    Facts,
+    beside,
+    check_same,
+    differences,
+    read_record,
+    write_record,
+)
 
-CodesFrom = Callable[[int, int], Iterator[Tensor]]
+Skipped = dict[int, str]
+CodesFrom = Callable[[int, int, Skipped], Iterator[Tensor]]
 
-_FORMAT = "pml_nmlayer codes 1"
 _HOW = ("processes", "batch_size")  # who encoded, which does not matter in the end
 _RECORD_EVERY_S = 1.0  # what a kill costs at most, besides the batch in hand
 
 
 def write_codes(
-    path: Path, describe: Callable[[], Facts], batch_size: int, codes_from: CodesFrom
-) -> None:
+    path: Path,
+    describe: Callable[[], Facts],
+    batch_size: int,
+    codes_from: CodesFrom,
+    skip: bool,
+) -> Skipped:
     """Write all rows, or those that an earlier call left over.
 
     Every process of a group has to call it; each takes whole batches, so that these are
@@ -41,25 +60,39 @@ def write_codes(
         path: the .npy file; it appears only when it is complete.
         describe: gives "rows", "bits" and whatever else decides what the codes are.
         batch_size: rows a batch.
-        codes_from: yields the packed codes of rows first..stop-1, in batches, on the CPU.
+        codes_from: yields the packed codes of rows first..stop-1, in batches, on the CPU;
+            notes rows that it skips, with the reason, in the dictionary that it gets.
+        skip: whether skipped rows are wanted.
+
+    Returns:
+        Reasons by row of the rows that were skipped.
 
     Raises:
-        ValueError: the files beside `path` were begun for something else, or are damaged.
+        ValueError: the files beside `path` were begun for something else, are damaged, or
+            have skipped rows although `skip` is False.
         FileExistsError: `path` exists and was not written here.
+        BlockingIOError: another process is writing to `path`.
         RuntimeError: another process failed.
     """
     rank, size = rank_and_size()
+    path = Path(os.path.realpath(path)) if path.is_symlink() else path
     # With several processes the batch size decides who writes what.
     how = {"processes": size, "batch_size": batch_size if size > 1 else None}
-    everywhere = together(lambda: {"format": _FORMAT, **describe(), **how})
+    everywhere = together(lambda: {"format": FORMAT, **describe(), **how})
     _check_same_everywhere(everywhere)
     facts = everywhere[rank]
-    if together(lambda: rank == 0 and _is_complete(path, facts))[0]:
-        return
-    facts["run"] = together(lambda: _run(path, facts) if rank == 0 else "")[0]
-    rows = _share(facts, batch_size, rank)
-    together(lambda: _fill(path, rank, rows, facts, codes_from))
-    together(lambda: _publish(path, facts, batch_size) if rank == 0 else None)
+    if (known := _complete(path, facts, rank, skip)) is not None:
+        return known
+    with contextlib.ExitStack() as stack:
+        lock, purpose = beside(path, rank, "lock"), f"encoding to {path}"
+        together(lambda: stack.enter_context(claimed(lock, purpose)) if rank == 0 else None)
+        together(lambda: stack.enter_context(claimed(lock, purpose)) if rank else None)
+        if (known := _complete(path, facts, rank, skip)) is not None:  # just now
+            return known
+        facts["run"] = together(lambda: _run(path, facts) if rank == 0 else "")[0]
+        rows = _share(facts, batch_size, rank)
+        together(lambda: _fill(path, rank, rows, facts, codes_from, skip))
+        return together(lambda: _publish(path, facts, batch_size) if rank == 0 else {})[0]
 
 
 def _check_same_everywhere(facts: list[Facts]) -> None:
@@ -72,9 +105,14 @@ def _check_same_everywhere(facts: list[Facts]) -> None:
             )
 
 
-def _is_complete(path: Path, facts: Facts) -> bool:
+def _complete(path: Path, facts: Facts, rank: int, skip: bool) -> Skipped | None:
+    """Rows that a complete file skipped; None if it is not complete."""
+    return together(lambda: _check_complete(path, facts, skip) if rank == 0 else None)[0]
+
+
+def _check_complete(path: Path, facts: Facts, skip: bool) -> Skipped | None:
     if not path.exists():
-        return False
+        return None
     record = beside(path, 0, "json")
     known = read_record(record)
     if known is None or beside(path, 0, "partial").exists():
@@ -83,9 +121,33 @@ def _is_complete(path: Path, facts: Facts) -> bool:
             "choose another name"
         )
     check_same(record, known, facts, [name for name in facts if name not in _HOW])
-    _open(path, (facts["rows"], _width(facts)), "r")
-    _clean_up(path, known)  # a kill may have prevented it
-    return True
+    codes = open_codes(path, (facts["rows"], width_of(facts)))
+    if known["format"] == OLD_FORMAT:
+        if known["done"] != known["rows"]:  # a kill came before its last word
+            write_record(record, {**known, "done": known["rows"]})
+    elif known["done"] != known["rows"] or rows_crc32(codes) != known["crc32"]:
+        raise ValueError(
+            f"{path} is damaged: its rows do not have the checksum in {record}; delete both "
+            "to start over"
+        )
+    _remove_parts(path, known)  # a kill may have prevented it
+    for rank in range(known["processes"]):
+        lock = beside(path, rank, "lock")
+        if lock.exists():
+            with contextlib.suppress(BlockingIOError), claimed(lock, "encoding"):
+                pass
+    return _skipped(path, known, skip)
+
+
+def _skipped(path: Path, known: Facts, skip: bool) -> Skipped:
+    skipped = {int(row): why for row, why in known.get("skipped", {}).items()}
+    if skipped and not skip:
+        raise ValueError(
+            f"{path} has {len(skipped)} rows of zeros for items that could not be read: "
+            f"{next(iter(skipped.values()))}; delete {beside(path, 0, 'json')} to try them "
+            "again, or use unreadable='skip'"
+        )
+    return skipped
 
 
 def _run(path: Path, facts: Facts) -> str:
@@ -108,73 +170,94 @@ def _share(facts: Facts, batch_size: int, rank: int) -> range:
     return range(first * batch_size, min(stop * batch_size, facts["rows"]))
 
 
-def _fill(path: Path, rank: int, rows: range, facts: Facts, codes_from: CodesFrom) -> None:
+def _fill(
+    path: Path, rank: int, rows: range, facts: Facts, codes_from: CodesFrom, skip: bool
+) -> None:
     """Write the rows of one process into its own file."""
     # Process 0 makes room for the others, whose rows follow its own.
     room = facts["rows"] if rank == 0 else len(rows)
-    codes, done = _open_partial(path, rank, (room, _width(facts)), facts)
+    codes, known = _open_partial(path, rank, (room, width_of(facts)), facts)
+    done, crc32 = known["done"], known["crc32"]
+    skipped = _skipped(path, known, skip)
     saved = time.monotonic()
-    for packed in codes_from(rows.start + done, rows.stop):
+    for packed in codes_from(rows.start + done, rows.stop, skipped):
         codes[done : done + len(packed)] = packed.numpy()
         done += len(packed)
+        crc32 = zlib.crc32(packed.contiguous().numpy().data, crc32)
         if done == len(rows) or time.monotonic() - saved >= _RECORD_EVERY_S:
             codes.flush()
-            write_record(beside(path, rank, "json"), facts, done=done)
+            progress = {"crc32": crc32, "skipped": _as_text(skipped)}
+            write_record(beside(path, rank, "json"), facts, done=done, **progress)
             saved = time.monotonic()
 
 
 def _open_partial(
     path: Path, rank: int, shape: tuple[int, int], facts: Facts
-) -> tuple[np.memmap, int]:
+) -> tuple[np.memmap, Facts]:
+    """The array to write to, and the record of what it holds."""
     partial, record = beside(path, rank, "partial"), beside(path, rank, "json")
     known = read_record(record)
     if known is not None and known["run"] == facts["run"] and partial.exists():
-        return _open(partial, shape, "r+"), known["done"]
+        codes = open_codes(partial, shape)
+        if known["done"] > len(codes):
+            raise ValueError(f"{record} tells of more rows than {partial} has")
+        crc32 = rows_crc32(codes[: known["done"]])
+        if crc32 != known.get("crc32", crc32):
+            raise ValueError(
+                f"{partial} is damaged: its first {known['done']} rows do not have the "
+                f"checksum in {record}; delete both to start over"
+            )
+        known = {"skipped": {}, **known, "crc32": crc32}
+        return np.lib.format.open_memmap(partial, "r+"), known
     # The record goes first: it must never speak of rows that a new file does not hold.
     record.unlink(missing_ok=True)
-    codes = np.lib.format.open_memmap(partial, "w+", np.uint8, shape)
-    _reserve(partial)
-    write_record(record, facts, done=0)
-    return codes, 0
+    try:
+        codes = np.lib.format.open_memmap(partial, "w+", np.uint8, shape)
+        _reserve(partial)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise OSError(
+            error.errno, f"{error.strerror}: no room for {shape[0]} codes in {partial}"
+        ) from error
+    known = {"done": 0, "crc32": 0, "skipped": {}}
+    write_record(record, facts, **known)
+    return codes, known
 
 
-def _publish(path: Path, facts: Facts, batch_size: int) -> None:
+def _publish(path: Path, facts: Facts, batch_size: int) -> Skipped:
     """Join the parts of all processes and give the file its name."""
-    partial = beside(path, 0, "partial")
-    codes = _open(partial, (facts["rows"], _width(facts)), "r+")
-    for rank in range(1, facts["processes"]):
-        rows = _share(facts, batch_size, rank)
-        shape = (len(rows), _width(facts))
-        codes[rows.start : rows.stop] = _open(beside(path, rank, "partial"), shape, "r")
-    codes.flush()
-    del codes  # some systems do not rename a mapped file
+    partial, record = beside(path, 0, "partial"), beside(path, 0, "json")
+    known = read_record(record)
+    assert known is not None
+    skipped = dict(known["skipped"])
+    if facts["processes"] > 1:
+        codes = np.lib.format.open_memmap(partial, "r+")
+        for rank in range(1, facts["processes"]):
+            rows = _share(facts, batch_size, rank)
+            part, other = beside(path, rank, "partial"), beside(path, rank, "json")
+            theirs = read_record(other) or {"done": -1, "skipped": {}, "crc32": 0}
+            found = open_codes(part, (len(rows), width_of(facts)))
+            if theirs["done"] != len(rows) or rows_crc32(found) != theirs["crc32"]:
+                raise ValueError(f"{part} is damaged: its checksum is not that in {other}")
+            codes[rows.start : rows.stop] = found
+            skipped |= theirs["skipped"]
+        codes.flush()
+        progress = {"crc32": rows_crc32(codes), "skipped": skipped}
+        write_record(record, facts, done=facts["rows"], **progress)
+        del codes  # some systems do not rename a mapped file
     os.replace(partial, path)
-    _clean_up(path, facts)
+    _remove_parts(path, facts)
+    return {int(row): why for row, why in skipped.items()}
 
 
-def _clean_up(path: Path, facts: Facts) -> None:
+def _remove_parts(path: Path, facts: Facts) -> None:
     for rank in range(1, facts["processes"]):
         beside(path, rank, "partial").unlink(missing_ok=True)
         beside(path, rank, "json").unlink(missing_ok=True)
-    if facts.get("done") != facts["rows"]:
-        write_record(beside(path, 0, "json"), {**facts, "done": facts["rows"]})
 
 
-def _width(facts: Facts) -> int:
-    return -(-facts["bits"] // 8)
-
-
-def _open(path: Path, shape: tuple[int, int], mode: Any) -> np.memmap:
-    try:  # for reading first: "r+" would fill a truncated file up with zeros
-        codes = np.lib.format.open_memmap(path, "r")
-    except (ValueError, EOFError) as error:
-        raise ValueError(f"{path} is damaged: {error}; delete it to start over") from error
-    if codes.shape != shape or codes.dtype != np.uint8:
-        raise ValueError(
-            f"{path} must hold uint8 of shape {shape}, it holds {codes.dtype} of shape "
-            f"{codes.shape}"
-        )
-    return codes if mode == "r" else np.lib.format.open_memmap(path, mode)
+def _as_text(skipped: Skipped) -> dict[str, str]:
+    return {str(row): why for row, why in skipped.items()}
 
 
 def _reserve(path: Path) -> None:

@@ -1,6 +1,7 @@
 """What is known about a file of codes that is being written: a JSON file beside it."""
 
 import json
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,11 @@ from typing import Any
 from ..runtime.atomic import atomic_write
 
 Facts = dict[str, Any]
+
+FORMAT = "pml_nmlayer codes 2"
+# Without checksums; version 0.1.0 wrote it
+OLD_FORMAT = "pml_nmlayer codes 1"
+_CHECK = "record_crc32"
 
 
 def beside(path: Path, rank: int, suffix: str) -> Path:
@@ -30,7 +36,9 @@ def write_record(record: Path, facts: Facts, **progress: Any) -> None:
         facts: what is being written.
         progress: how far it is.
     """
-    atomic_write(record, json.dumps({**facts, **progress}, indent=1).encode())
+    content = {**facts, **progress}
+    content[_CHECK] = _checksum(content)
+    atomic_write(record, json.dumps(content, indent=1).encode())
 
 
 def read_record(record: Path) -> Facts | None:
@@ -40,17 +48,40 @@ def read_record(record: Path) -> Facts | None:
         record: the JSON file.
 
     Raises:
-        ValueError: the file is something else.
+        ValueError: the file is something else, or damaged.
     """
     if not record.exists():
         return None
     try:
         known = json.loads(record.read_text())
-        if isinstance(known["done"], int) and isinstance(known["run"], str):
-            return known
-    except (ValueError, TypeError, KeyError):
-        pass
-    raise ValueError(f"{record} is not a record of encode_to_file; move it away")
+        _check_record(known)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        raise ValueError(
+            f"{record} is not a record of encode_to_file, or damaged; move it away"
+        ) from None
+    return known
+
+
+def _check_record(known: Any) -> None:
+    """Raise any of the errors that `read_record` expects."""
+    counts = [known["rows"], known["bits"], known["done"], known["processes"]]
+    if any(type(count) is not int for count in counts) or not isinstance(known["run"], str):
+        raise ValueError
+    rows, bits, done, processes = counts
+    if rows < 0 or bits < 1 or not 0 <= done <= rows or not 1 <= processes < 2**20:
+        raise ValueError
+    if _CHECK in known or known["format"] != OLD_FORMAT:
+        if known["format"] != FORMAT or known[_CHECK] != _checksum(known):
+            raise ValueError
+        if type(known["crc32"]) is not int or not isinstance(known["skipped"], dict):
+            raise ValueError
+        if not all(0 <= int(row) < rows for row in known["skipped"]):
+            raise ValueError
+
+
+def _checksum(content: Facts) -> int:
+    plain = {name: value for name, value in content.items() if name != _CHECK}
+    return zlib.crc32(json.dumps(plain, sort_keys=True).encode())
 
 
 def check_same(record: Path, known: Facts, facts: Facts, names: Iterable[str]) -> None:
@@ -65,7 +96,8 @@ def check_same(record: Path, known: Facts, facts: Facts, names: Iterable[str]) -
     Raises:
         ValueError: some differ; the message names them.
     """
-    text = differences(known, {name: facts[name] for name in names})
+    names = set(names) - ({"format"} if known.get("format") == OLD_FORMAT else set())
+    text = differences(known, {name: facts[name] for name in facts if name in names})
     if text:
         raise ValueError(
             f"{record} belongs to another encoding ({text}); delete it to start over, or "

@@ -14,6 +14,7 @@ import pml_nmlayer
 from ..runtime.atomic import atomic_write, replacing
 from .inputs import batches
 from .pretrained import CONVENTION
+from .serving import uncompiled
 from .states import FilePath, checksum
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ class _PackedCodes(nn.Module):
         if isinstance(head, nn.Sequential) and type(head[-1]) is nn.Tanh:
             head = head[:-1]
         # Copies, so that eval mode and later training stay apart
-        self.trunk, self.head = copy.deepcopy(trunk), copy.deepcopy(head)
+        self.trunk, self.head = copy.deepcopy(uncompiled(trunk)), copy.deepcopy(head)
 
     def forward(self, x: Tensor) -> Tensor:
         u = self.head(self.trunk(x))
@@ -127,6 +128,11 @@ class _PackedCodes(nn.Module):
 
 
 def _trace(encoder: "HashEncoder", example: Any) -> "ExportedProgram":
+    if not all(hasattr(encoder, name) for name in ("encode", "trunk", "head", "amp")):
+        raise TypeError(
+            f"export needs a HashEncoder, got {type(encoder).__name__}: HashEncoder(trunk, "
+            "head)"
+        )
     if encoder.amp is not None:
         raise ValueError(
             f"a graph computes in the dtype of its parameters, this encoder has "

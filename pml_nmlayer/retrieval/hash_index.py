@@ -10,17 +10,22 @@ import torch
 from torch import Tensor
 
 from ..codes.convention import binarize
-from ..retrieval import approximate, exact
+from . import approximate, exact
 from .approximate import Kind
 from .asymmetric import real_queries, rerank
-from .code_table import CodeTable, Ids
-from .index_file import read_index_file, write_index_file
-from .packed_rows import Bytes, packed_rows, pad, padded_width, whole
+from .index_contents import IndexContents
+from .names import Texts
+from .packed_rows import Bytes, flag, whole
+from .row_ids import Ids
+from .saved_index import restore_index, save_index
 
 Ints = npt.NDArray[Any]
 
+# Places that may stay empty because fewer codes are found than were asked for
+_EMPTY_PLACES = 2**20
 
-class HashIndex:
+
+class HashIndex(IndexContents):
     r"""Nearest codes by Hamming distance, with ids of your own.
 
     Formula:  d(q, b) = number of bits in which q and b differ;
@@ -37,7 +42,12 @@ class HashIndex:
         multihash: looks up `nhash` disjoint substrings of `hash_bits` bits, also with up to
             `nflip` bits flipped. Finds all codes within nhash * (nflip + 1) - 1 bits, and
             beyond that only some.
-    Adding, searching and removing at the same time from several threads is not safe.
+    Threads may call every method at any time: searches run side by side, and a change waits
+    for them. An index can be pickled and copied.
+
+    Ids are whole numbers or strings; the first codes decide. With strings, results hold
+    them in numpy arrays of objects, None where nothing was found, and ties go to what was
+    added first.
 
     Args:
         bits: code length K in bits, any K >= 1.
@@ -49,7 +59,8 @@ class HashIndex:
     Shapes:   codes (N, K) of -1 and +1, tensor or array, or packed uint8 (N, ceil(K / 8))
               of `pack_codes`. Results are tensors on the CPU.
     Raises:   ValueError: codes of another length or with other values (NaN too), unknown
-              kind or options, an untrained ivf, repeated ids. TypeError: another dtype.
+              kind or options, an untrained ivf, repeated ids, a k that leaves more than a
+              million places empty. TypeError: another dtype.
     Source:   faiss, IndexBinaryFlat, IndexBinaryIVF, IndexBinaryHNSW, IndexBinaryMultiHash;
               multi-index hashing: Norouzi et al., arXiv:1307.2982; asymmetric distances:
               Gordo et al., TPAMI 2014.
@@ -64,112 +75,11 @@ class HashIndex:
     """
 
     def __init__(self, bits: int, kind: Kind = "flat", **options: int) -> None:
-        self.bits = whole(bits, "bits")
-        self.kind = kind
-        self._options = approximate.resolve_options(kind, self.bits, options)
-        self._width = padded_width(self.bits)
-        self._table = CodeTable(self._width)
-        self._engine: Any = None
-        if kind != "flat":
-            self._engine = approximate.make_engine(kind, self._width, self._options)
+        super().__init__(bits, kind, **options)
 
-    def __len__(self) -> int:
-        return len(self._table)
-
-    def __repr__(self) -> str:
-        options = "".join(f", {name}={value}" for name, value in self._options.items())
-        return f"<HashIndex(bits={self.bits}, kind={self.kind!r}{options}), n={len(self)}>"
-
-    @property
-    def options(self) -> dict[str, int]:
-        """All options in use, defaults included."""
-        return dict(self._options)
-
-    @property
-    def ids(self) -> Tensor:
-        """Ids of all codes, in ascending order."""
-        return torch.from_numpy(np.array(self._table.sorted()[0]))
-
-    @property
-    def is_trained(self) -> bool:
-        """Whether codes can be added: always, but for an ivf before `train`."""
-        return self._engine is None or bool(self._engine.is_trained)
-
-    def train(self, codes: Any) -> None:
-        """Learn the cells of an ivf; faiss advises at least 39 codes a cell.
-
-        Args:
-            codes: a sample of what will be added, at least `nlist` codes.
-
-        Raises:
-            ValueError: another kind, too few codes, or an index that holds codes.
-        """
-        if self.kind != "ivf":
-            raise ValueError(f"kind={self.kind!r} needs no training; add codes right away")
-        if len(self):
-            raise ValueError(f"train before adding codes; the index holds {len(self)}")
-        rows = self._rows(codes, "training codes")
-        if len(rows) < self._options["nlist"]:
-            raise ValueError(
-                f"training {self._options['nlist']} cells (nlist) needs at least as many "
-                f"codes, got {len(rows)}"
-            )
-        self._engine.train(rows)
-
-    def add(self, codes: Any, ids: Any = None) -> None:
-        """Add codes.
-
-        Args:
-            codes: what to add; may be empty.
-            ids: one distinct whole number >= 0 a code; by default they count on from the
-                largest id so far (0, 1, ... at first).
-
-        Raises:
-            ValueError: ids that are in the index already, repeated or negative; an
-                untrained ivf; a memory-mapped index.
-        """
-        self._check_trained()
-        rows = self._rows(codes, "codes")
-        added = self._table.append(rows, ids)
-        if self._engine is not None and len(added):
-            approximate.add(self._engine, self.kind, rows, added)
-
-    def remove(self, ids: Any) -> None:
-        """Remove codes by id (flat and ivf).
-
-        Args:
-            ids: distinct ids that are in the index.
-
-        Raises:
-            ValueError: ids that are not in the index or repeated; a memory-mapped index.
-            NotImplementedError: kinds hnsw and multihash.
-        """
-        if self.kind not in ("flat", "ivf"):
-            raise NotImplementedError(
-                f"kind={self.kind!r} cannot remove codes: use kind 'flat' or 'ivf', or "
-                "build the index again without them"
-            )
-        removed = self._table.remove(ids)
-        if self._engine is not None and len(removed):
-            self._engine.remove_ids(removed)
-
-    def tune(self, value: int) -> None:
-        """Change what trades recall for time: nprobe, ef_search or nflip.
-
-        Args:
-            value: the new value.
-
-        Raises:
-            ValueError: a value out of range, or kind "flat", which has no such option.
-        """
-        name = approximate.search_option(self.kind)
-        if name is None:
-            raise ValueError("kind='flat' is exact: it has nothing to tune")
-        given = {**self._options, name: value}
-        self._options = approximate.resolve_options(self.kind, self.bits, given)
-        approximate.set_search_option(self._engine, self.kind, self._options)
-
-    def search(self, codes: Any, k: int) -> tuple[Tensor, Tensor]:
+    def search(
+        self, codes: Any, k: int, *, allowed: Any = None
+    ) -> tuple[Tensor, Tensor | Texts]:
         """Find the k nearest codes of each query.
 
         Args:
@@ -177,16 +87,22 @@ class HashIndex:
             k: number of neighbours, >= 1. Where fewer are found (k exceeds the size, an
                 empty index, an approximate kind) the rest of a row has id -1 and distance
                 2^31 - 1, as in faiss.
+            allowed: search among these ids alone, exactly whatever the kind; None for all.
 
         Shapes:   (Q, K) -> (Q, k) and (Q, k).
         Returns:  (distances in bits int32, ids int64), by distance, then by id.
-        Raises:   ValueError: k < 1, an untrained ivf, or queries that are not codes.
+        Raises:   ValueError: k < 1, an untrained ivf, allowed ids that are not in the
+                  index, or queries that are not codes.
         """
         self._check_trained()
-        distances, ids = self._search(self._rows(codes, "queries"), whole(k, "k"))
-        return torch.from_numpy(distances), torch.from_numpy(ids)
+        queries, k = self._rows(codes, "queries"), whole(k, "k")
+        with self._lock.reading():
+            distances, ids = self._search(queries, k, self._among(allowed))
+            return torch.from_numpy(distances), self._shown(ids)
 
-    def range_search(self, codes: Any, radius: int) -> tuple[list[Tensor], list[Tensor]]:
+    def range_search(
+        self, codes: Any, radius: int, *, allowed: Any = None
+    ) -> tuple[list[Tensor], list[Any]]:
         """Find all codes within a radius, inclusive.
 
         Exact for flat, and for hnsw, which scans all codes here; ivf looks into `nprobe`
@@ -195,31 +111,44 @@ class HashIndex:
         Args:
             codes: queries.
             radius: in bits, >= 0.
+            allowed: search among these ids alone, exactly whatever the kind; None for all.
 
         Shapes:   (Q, K) -> Q tensors (n_q,) and Q tensors (n_q,).
         Returns:  (distances in bits int32, ids int64) a query, by distance, then by id.
-        Raises:   ValueError: a negative radius, an untrained ivf, or queries that are not
-                  codes.  TypeError: a radius that is not a whole number.
+        Raises:   ValueError: a negative radius, an untrained ivf, allowed ids that are not
+                  in the index, or queries that are not codes.  TypeError: a radius that is
+                  not a whole number.
         """
         self._check_trained()
         radius = min(whole(radius, "radius", least=0), self.bits)
         queries = self._rows(codes, "queries")
-        if self.kind in ("ivf", "multihash") and len(queries):
-            limits, near, ids = approximate.within(self._engine, self.kind, queries, radius)
-        else:
-            known, rows = self._table.sorted()
-            limits, near, positions = exact.within(queries, rows, radius)
-            ids = known[positions]
-        sizes = np.diff(limits)
-        query = np.repeat(np.arange(len(queries)), sizes)
-        order = np.lexsort((ids, near, query))
-        near, ids, rows_each = near[order], ids[order], sizes.tolist()
-        distances = torch.from_numpy(near).split(rows_each)
-        return list(distances), list(torch.from_numpy(ids).split(rows_each))
+        with self._lock.reading():
+            among = self._among(allowed)
+            if self.kind in ("ivf", "multihash") and len(queries) and among is None:
+                limits, near, ids = approximate.within(
+                    self._engine, self.kind, queries, radius
+                )
+            else:
+                known, rows = self._table.sorted() if among is None else among
+                limits, near, positions = exact.within(queries, rows, radius)
+                ids = known[positions]
+            sizes = np.diff(limits)
+            query = np.repeat(np.arange(len(queries)), sizes)
+            order = np.lexsort((ids, near, query))
+            near, shown = near[order], self._shown(ids[order])
+        distances = list(torch.from_numpy(near).split(sizes.tolist()))
+        if isinstance(shown, Tensor):
+            return distances, list(shown.split(sizes.tolist()))
+        return distances, np.split(shown, np.cumsum(sizes)[:-1]) if len(queries) else []
 
     def search_asymmetric(
-        self, embeddings: Tensor, k: int, candidates: int | None = None
-    ) -> tuple[Tensor, Tensor]:
+        self,
+        embeddings: Any,
+        k: int,
+        *,
+        candidates: int | None = None,
+        allowed: Any = None,
+    ) -> tuple[Tensor, Tensor | Texts]:
         """Search by signs, then re-rank by a(u, b) with the real-valued queries.
 
         Bits on which the query is unsure (|u_k| small) count less. Ranks as ⟨u, b⟩ and as
@@ -230,19 +159,25 @@ class HashIndex:
             k: number of neighbours, >= 1.
             candidates: how many neighbours by Hamming distance are re-ranked, >= k;
                 10 * k by default.
+            allowed: search among these ids alone; None for all.
 
         Shapes:   (Q, K) -> (Q, k) and (Q, k).
         Returns:  (a(u, b) float64, ids int64), by a, then by id; where fewer are found, the
                   rest of a row has id -1 and distance inf.
-        Raises:   ValueError: NaN or infinite queries, or candidates < k.
+        Raises:   ValueError: NaN or infinite queries, candidates < k, or allowed ids that
+                  are not in the index.  TypeError: queries that are no real numbers.
         """
         self._check_trained()
         k = whole(k, "k")
         candidates = 10 * k if candidates is None else whole(candidates, "candidates", k)
         u = real_queries(embeddings, self.bits)
-        ids = self._search(self._rows(binarize(u), "queries"), candidates)[1]
-        distances, ids = rerank(u.numpy(), ids, self._table, k)
-        return torch.from_numpy(distances), torch.from_numpy(ids)
+        queries = self._rows(binarize(u), "queries")
+        with self._lock.reading():
+            among = self._among(allowed)
+            size = len(self) if among is None else len(among[0])
+            ids = self._search(queries, max(min(candidates, size), k), among)[1]
+            distances, ids = rerank(u.numpy(), ids, self._table, k)
+            return torch.from_numpy(distances), self._shown(ids)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write one file with everything; it replaces an old one only once it is whole.
@@ -252,66 +187,58 @@ class HashIndex:
 
         Raises:
             ValueError: an untrained ivf.
+            OSError: it cannot be written; the old file stays.
         """
         self._check_trained()
-        ids, codes = self._table.sorted()
-        arrays: dict[str, npt.NDArray[Any]] = {"ids": ids, "codes": codes}
-        if self._engine is not None:
-            import faiss
-
-            arrays["engine"] = faiss.serialize_index_binary(self._engine)
-        next_id = self._table.next_id
-        about = {"bits": self.bits, "kind": self.kind, "options": self._options}
-        write_index_file(Path(path), {**about, "next_id": next_id}, arrays)
+        with self._lock.reading():
+            save_index(self, Path(path))
 
     @classmethod
-    def load(cls, path: str | PathLike[str], mmap: bool = False) -> "HashIndex":
-        """Read what `save` wrote. Load only files that you trust.
+    def load(
+        cls, path: str | PathLike[str], *, mmap: bool = False, verify: bool = False
+    ) -> "HashIndex":
+        """Read what `save` wrote; files of kinds other than flat only if you trust them.
 
         Args:
             path: of the file.
             mmap: leave the codes on the disk until they are searched (flat only). The index
-                is then read-only, and checksums of the codes are not checked.
+                is then read-only, and ids are checked, but codes are not.
+            verify: with mmap, check the codes, too, which reads them once. Without mmap,
+                everything is checked anyway.
 
         Raises:
             ValueError: a foreign, truncated or damaged file, another format version, or
                 mmap with another kind than flat.
             FileNotFoundError: there is no such file.
         """
-        about, arrays = read_index_file(Path(path), mmap)
-        if mmap and about["kind"] != "flat":
-            raise ValueError(
-                f"mmap=True works with kind 'flat', {path} is of kind {about['kind']!r}; "
-                "load it with mmap=False"
-            )
-        index = cls(about["bits"], about["kind"], **about["options"])
-        index._table = CodeTable(
-            index._width, arrays["ids"], arrays["codes"], about["next_id"], read_only=mmap
-        )
-        if index._engine is not None:
-            import faiss
-
-            index._engine = faiss.deserialize_index_binary(arrays["engine"])
-            approximate.set_search_option(index._engine, index.kind, index._options)
+        index = cls.__new__(cls)
+        restore_index(index, Path(path), flag(mmap, "mmap"), flag(verify, "verify"))
         return index
 
-    def _rows(self, codes: Any, name: str) -> Bytes:
-        return pad(packed_rows(codes, self.bits, name), self._width)
+    def _among(self, allowed: Any) -> tuple[Ids, Bytes] | None:
+        """Ids and codes that are allowed, in order of id."""
+        if allowed is None:
+            return None
+        at = np.unique(self._table.rows_of(self._numbers(allowed)))
+        ids, codes = self._table.sorted()
+        return ids[at], np.ascontiguousarray(codes[at])
 
-    def _check_trained(self) -> None:
-        if not self.is_trained:
+    def _search(
+        self, queries: Bytes, k: int, among: tuple[Ids, Bytes] | None
+    ) -> tuple[Ints, Ids]:
+        size = len(self) if among is None else len(among[0])
+        shape, reach = (len(queries), k), min(k, size)
+        if (k - reach) * max(len(queries), 1) > _EMPTY_PLACES:
             raise ValueError(
-                "an index of kind 'ivf' must be trained first: call train(codes)"
+                f"k={k} asks for far more than the {size} codes to search among: use k <= "
+                f"{max(size, 1)}"
             )
-
-    def _search(self, queries: Bytes, k: int) -> tuple[Ints, Ids]:
-        shape, reach = (len(queries), k), min(k, len(self))
         distances = np.full(shape, np.iinfo(np.int32).max, np.int32)
         ids = np.full(shape, -1, np.int64)
         if not len(queries) or not reach:
             return distances, ids
-        if self._engine is None:
-            known, rows = self._table.sorted()
+        if self._engine is None or among is not None:
+            known, rows = self._table.sorted() if among is None else among
             near, positions = exact.nearest(queries, rows, reach)
             found = known[positions]
         else:

@@ -13,6 +13,8 @@ LAYERS: dict[str, type[nn.Module]] = {
     for cls in (nn.Linear, nn.Tanh, nn.ReLU, nn.Identity, Readout, nn.Sequential)
 }
 
+_WIDTHS = ("out_features", "in_features")
+
 
 def flatten(head: nn.Module) -> list[nn.Module]:
     """List the layers of a (nested) Sequential in order; any other module is one layer.
@@ -79,9 +81,36 @@ def build(description: dict[str, Any]) -> nn.Module:
     name = options.pop("type", None)
     if not isinstance(name, str) or name not in LAYERS:
         raise ValueError(f"unknown layer type {name!r}, known: {', '.join(LAYERS)}")
+    if name == "Linear":
+        _check_linear(options)
     try:
         if name == "Sequential":
             return nn.Sequential(OrderedDict(options))
         return LAYERS[name](**options)
     except TypeError as error:
         raise ValueError(f"wrong description of a {name}: {error}") from error
+
+
+def count_numbers(description: Any) -> int:
+    """How many parameters the Linear layers of a description have.
+
+    Args:
+        description: what `describe` wrote, or a list of such.
+    """
+    if isinstance(description, list):
+        return sum(count_numbers(part) for part in description)
+    if not isinstance(description, dict):
+        return 0
+    own = 0
+    if description.get("type") == "Linear":
+        _check_linear(description)
+        rows, columns = (description.get(name, 0) for name in _WIDTHS)
+        own = rows * (columns + bool(description.get("bias", True)))
+    return own + sum(count_numbers(part) for part in description.values())
+
+
+def _check_linear(options: dict[str, Any]) -> None:
+    widths = [options[name] for name in _WIDTHS if name in options]
+    bias = options.get("bias", True)
+    if any(type(n) is not int or not 0 < n < 2**31 for n in widths) or type(bias) is not bool:
+        raise ValueError(f"wrong description of a Linear: {options}")

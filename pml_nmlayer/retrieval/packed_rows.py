@@ -28,22 +28,50 @@ def padded_width(bits: int) -> int:
     return next((fast for fast in _FAST_WIDTHS if fast >= width), width)
 
 
-def whole(value: Any, name: str, least: int = 1) -> int:
+def whole(value: Any, name: str, least: int = 1, most: int | None = None) -> int:
     """Check a whole number.
 
     Args:
         value: what came.
         name: how a message calls it.
         least: the smallest value allowed.
+        most: the largest value allowed; None for 2^63 - 1.
 
     Raises:
-        TypeError: not a whole number.  ValueError: below `least`.
+        TypeError: not a whole number; a bool is none.  ValueError: out of range.
     """
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
+    most = 2**63 - 1 if most is None else most
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or _is_bool(value):
         raise TypeError(f"{name} must be a whole number, got {value!r}")
-    if operator.index(value) < least:
+    if number < least:
         raise ValueError(f"{name} must be at least {least}, got {value}")
-    return operator.index(value)
+    if number > most:
+        raise ValueError(f"{name} must be at most {most}, got {value}")
+    return number
+
+
+def flag(value: Any, name: str) -> bool:
+    """Check True or False.
+
+    Args:
+        value: what came.
+        name: how a message calls it.
+
+    Raises:
+        TypeError: something else.
+    """
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} must be True or False, got {value!r}")
+    return bool(value)
+
+
+def _is_bool(value: Any) -> bool:
+    dtype = getattr(value, "dtype", None)
+    return isinstance(value, bool) or dtype in (torch.bool, np.dtype(bool))
 
 
 def packed_rows(codes: Any, bits: int, name: str = "codes") -> Bytes:

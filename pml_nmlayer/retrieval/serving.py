@@ -1,4 +1,4 @@
-"""Run trained modules as they are to be served, and leave them as they were."""
+"""Run trained modules as they are to be served."""
 
 import contextlib
 from collections.abc import Iterator
@@ -9,13 +9,28 @@ from torch import Tensor, nn
 
 
 def unwrap(module: nn.Module) -> nn.Module:
-    """Take a model out of DataParallel or DistributedDataParallel.
+    """Take a model out of DataParallel or DistributedDataParallel, also a compiled one.
+
+    A compiled model without those stays compiled.
 
     Args:
         module: wrapped or not.
     """
     wrappers = (nn.DataParallel, nn.parallel.DistributedDataParallel)
-    return module.module if isinstance(module, wrappers) else module
+    inner = getattr(module, "_orig_mod", module)
+    if isinstance(module, wrappers):
+        return unwrap(module.module)
+    return unwrap(inner) if isinstance(inner, wrappers) else module
+
+
+def uncompiled(module: nn.Module) -> nn.Module:
+    """Take a module out of torch.compile's wrapper.
+
+    Args:
+        module: compiled or not.
+    """
+    inner = getattr(module, "_orig_mod", None)
+    return uncompiled(inner) if isinstance(inner, nn.Module) else module
 
 
 def device_of(*modules: nn.Module) -> torch.device:
@@ -30,43 +45,42 @@ def device_of(*modules: nn.Module) -> torch.device:
     return torch.device("cpu")
 
 
-@contextlib.contextmanager
-def eval_mode(*modules: nn.Module) -> Iterator[None]:
-    """Switch to eval mode; afterwards each part is in the mode it was in.
+def as_device(device: Any) -> torch.device:
+    """Check the name of a device.
 
     Args:
-        modules: parts of them may be in eval mode already (a frozen batch norm, say).
+        device: a name or a torch.device.
+
+    Raises:
+        ValueError: it names none.
     """
-    training = [part for module in modules for part in module.modules() if part.training]
-    for part in training:
-        part.training = False
     try:
-        yield
-    finally:
-        for part in training:
-            part.training = True
+        return torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(
+            f"device must name a device such as 'cpu', got {device!r}"
+        ) from error
 
 
 @torch.no_grad()
 def outputs(
     trunk: nn.Module, head: nn.Module, x: Tensor, amp: torch.dtype | None
 ) -> Tensor:
-    """Compute head(trunk(x)) in eval mode.
+    """Compute head(trunk(x)).
 
     Args:
-        trunk: run under autocast if `amp` is given.
-        head: always run in its own precision, since its outputs are about to be signs.
+        trunk: in eval mode; run under autocast if `amp` is given.
+        head: in eval mode; always run in its own precision, since its outputs are about to be signs.
         x: a batch on the device of the modules.
         amp: dtype of autocast, or None.
     """
     kind = x.device.type
-    with eval_mode(trunk, head):
-        with torch.autocast(kind, dtype=amp, enabled=amp is not None):
-            features = trunk(x)
-        if amp is not None:
-            features = features.to(next(head.parameters(), torch.empty(0)).dtype)
-        with torch.autocast(kind, enabled=False):
-            return head(features)
+    with torch.autocast(kind, dtype=amp, enabled=amp is not None):
+        features = trunk(x)
+    if amp is not None:
+        features = features.to(next(head.parameters(), torch.empty(0)).dtype)
+    with torch.autocast(kind, enabled=False):
+        return head(features)
 
 
 @contextlib.contextmanager

@@ -260,7 +260,7 @@ def test_asymmetric_search(monkeypatch, cells):
         want = torch.tensor([d for d, _ in ranked], dtype=torch.float64)
         torch.testing.assert_close(a[row], want, rtol=1e-12, atol=1e-12)
     assert a[0].tolist() == index.search(codes[:1] * 0 + u[:1].long(), 7)[0][0].tolist()
-    assert torch.equal(index.search_asymmetric(u.numpy(), 7, 80)[1], found)
+    assert torch.equal(index.search_asymmetric(u.numpy(), 7, candidates=80)[1], found)
 
     few, _ = index.search_asymmetric(u, 7)  # 70 of 80 candidates
     assert (few >= a - 1e-12).all()

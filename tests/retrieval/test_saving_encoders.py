@@ -258,7 +258,7 @@ def test_killed_while_saving_the_old_head_or_the_new_one_is_whole(tmp_path):
             loaded = HashEncoder.from_pretrained(folder, new_trunk)
             assert torch.equal(loaded.encode(X), HashEncoder(new_trunk, new_head).encode(X))
             kinds.append("new")
-        step += 3
+        step += 7
     assert kinds == sorted(kinds, reverse=True)
     assert {"old", "new"} == set(kinds)
     assert len(kinds) > 10
