@@ -294,7 +294,7 @@ def merge_of_many_classes(spec: Spec, device: str, classes: int = 4000) -> Conte
         device: where the head is; the search for codewords uses the CPU.
         classes: how many; the peer assigns as many rows to as many columns.
     """
-    head = ProgressiveHead(64, (96, 16), num_classes=classes).to(device)
+    head = make_head(64, (96, 16), num_classes=classes).to(device)
     centres = torch.randn(classes, 64)
     for ids in torch.arange(4 * classes).split(1000):
         labels = ids % classes

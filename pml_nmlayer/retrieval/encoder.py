@@ -21,7 +21,6 @@ from .pretrained import load_head, save_head
 from .serving import as_device, device_of, outputs, progress_bar, uncompiled, unwrap
 from .states import FilePath, Which, checksum, load_state, read_checkpoint
 
-
 Unreadable = Literal["raise", "skip"]
 
 

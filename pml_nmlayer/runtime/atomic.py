@@ -140,7 +140,7 @@ def _new_file(target: Path) -> tuple[Path, BinaryIO]:
     while True:
         name = f".{target.stem}.{uuid.uuid4().hex}{target.suffix}.tmp"
         temporary = target.with_name(name)
-        file = open(temporary, "xb")  # noqa: SIM115
+        file = open(temporary, "xb")
         if try_lock(file.fileno()) is not False and is_at(file.fileno(), temporary):
             return temporary, file
         file.close()  # one that looks for abandoned files was faster
