@@ -207,7 +207,10 @@ class HashEncoder:
 
     def _learn_bits(self, data: Any, rows: int) -> None:
         """A first row tells the code length; without rows, `bits` raises."""
-        skip, modules = self.unreadable == "skip", (eval_view(self.trunk), eval_view(self.head))
+        skip, modules = (
+            self.unreadable == "skip",
+            (eval_view(self.trunk), eval_view(self.head)),
+        )
         for row in range(rows):
             one = range(row, row + 1)
             (batch,) = read(data, 1, 0, self.transform, one, skip=skip)

@@ -86,11 +86,11 @@ WRAPPERS = {
     "compiled": lambda module: torch.compile(module, backend="eager"),
     "DataParallel": nn.DataParallel,
     "both": lambda module: nn.DataParallel(torch.compile(module, backend="eager")),
-    "part": lambda module: nn.Sequential(
-        *(torch.compile(part, backend="eager") for part in module)
-    )
-    if isinstance(module, nn.Sequential)
-    else module,
+    "part": lambda module: (
+        nn.Sequential(*(torch.compile(part, backend="eager") for part in module))
+        if isinstance(module, nn.Sequential)
+        else module
+    ),
 }
 
 

@@ -57,7 +57,9 @@ def test_what_killed_writers_left_is_removed_and_nothing_else(tmp_path):
 def test_many_threads_write_one_checkpoint(tmp_path):
     path, model = tmp_path / "c.pt", nn.Linear(3, 3)
     with ThreadPoolExecutor(8) as pool:
-        jobs = [pool.submit(save_checkpoint, path, model=model, epoch=i) for i in range(120)]
+        jobs = [
+            pool.submit(save_checkpoint, path, model=model, epoch=i) for i in range(120)
+        ]
         for job in jobs:
             job.result()
     assert load_checkpoint(path, model=model)["epoch"] in range(120)
