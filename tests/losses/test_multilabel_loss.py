@@ -318,7 +318,10 @@ WEIGHTED = reducers.ClassWeightedReducer(torch.ones(3))
         (lambda: MultiLabelLoss(losses.MultipleLosses([CONTRASTIVE])), "inside Multiple"),
         (lambda: MultiLabelLoss(torch.nn.MSELoss()), "single PML loss function, got MSE"),
         (lambda: MultiLabelLoss(MultiLabelLoss(CONTRASTIVE)), "is a wrapper itself"),
-        (lambda: MultiLabelLoss(NMLoss(CONTRASTIVE, ProgressiveHead(6, bits=(6, 3)))), r"NMLoss\(MultiLabelLoss"),
+        (
+            lambda: MultiLabelLoss(NMLoss(CONTRASTIVE, ProgressiveHead(6, bits=(6, 3)))),
+            r"NMLoss\(MultiLabelLoss",
+        ),
         (lambda: MultiLabelLoss(losses.MarginLoss(num_classes=3)), "beta a class"),
         (
             lambda: MultiLabelLoss(losses.TripletMarginLoss(triplets_per_anchor=None)),
@@ -364,4 +367,3 @@ WEIGHTED = reducers.ClassWeightedReducer(torch.ones(3))
 def test_bad_input(make, message):
     with pytest.raises(ValueError, match=message):
         make()
-
