@@ -7,7 +7,7 @@ import torch
 from pytorch_metric_learning import losses
 from torch.nn import functional as F
 
-from pml_nmlayer.labels import LabelMap
+from pml_nmlayer.labels import LabelMap, checks
 from pml_nmlayer.losses import DPSHLoss, HashCrossBatchMemory, MultiLabelLoss
 from tests.compatibility import BITS, CLASSES, build, class_ids, embeddings, our_classes
 
@@ -92,3 +92,23 @@ def test_a_column_gave_another_value_than_its_ids():
     assert DPSHLoss()(u, F.one_hot(IDS, 4)) == expected
     assert DPSHLoss()(u, IDS.double()) == expected
     assert DPSHLoss()(u, IDS * 2**40) == expected
+
+
+@pytest.mark.parametrize("name", [n for n in MAKERS if n != "MultiLabelLoss"])
+def test_values_are_read_on_a_gpu_in_the_first_batch_alone(name, monkeypatch):
+    """`read` True reads anywhere, None on the CPU only: later batches stall no GPU."""
+    asked = []
+
+    def record(labels, read=None):
+        asked.append(read)
+        return True
+
+    monkeypatch.setattr(checks, "is_readable", record)
+    loss = MAKERS[name]()
+    if name == "HashCrossBatchMemory":
+        loss.loss._has_read_labels = True
+    loss(embeddings(), IDS)
+    assert True in asked
+    asked.clear()
+    loss(embeddings(), IDS)
+    assert set(asked) == {None}

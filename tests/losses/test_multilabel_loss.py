@@ -4,6 +4,7 @@ import pytest
 import torch
 from pytorch_metric_learning import losses, miners, reducers
 
+from pml_nmlayer import ProgressiveHead
 from pml_nmlayer.labels import LabelSets
 from pml_nmlayer.losses import DPSHLoss, MultiLabelLoss, NMLoss
 from tests import naive
@@ -317,7 +318,10 @@ WEIGHTED = reducers.ClassWeightedReducer(torch.ones(3))
         (lambda: MultiLabelLoss(losses.MultipleLosses([CONTRASTIVE])), "inside Multiple"),
         (lambda: MultiLabelLoss(torch.nn.MSELoss()), "single PML loss function, got MSE"),
         (lambda: MultiLabelLoss(MultiLabelLoss(CONTRASTIVE)), "is a wrapper itself"),
-        (lambda: MultiLabelLoss(NMLoss(CONTRASTIVE, _Head())), r"NMLoss\(MultiLabelLoss"),
+        (
+            lambda: MultiLabelLoss(NMLoss(CONTRASTIVE, ProgressiveHead(6, bits=(6, 3)))),
+            r"NMLoss\(MultiLabelLoss",
+        ),
         (lambda: MultiLabelLoss(losses.MarginLoss(num_classes=3)), "beta a class"),
         (
             lambda: MultiLabelLoss(losses.TripletMarginLoss(triplets_per_anchor=None)),
@@ -363,8 +367,3 @@ WEIGHTED = reducers.ClassWeightedReducer(torch.ones(3))
 def test_bad_input(make, message):
     with pytest.raises(ValueError, match=message):
         make()
-
-
-class _Head:
-    def observe(self, embeddings, labels):
-        pass
