@@ -18,7 +18,6 @@ import uuid
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -127,8 +126,8 @@ def _check_complete(path: Path, facts: Facts, skip: bool) -> Skipped | None:
             write_record(record, {**known, "done": known["rows"]})
     elif known["done"] != known["rows"] or rows_crc32(codes) != known["crc32"]:
         raise ValueError(
-            f"{path} is damaged: its rows do not have the checksum in {record}; delete both "
-            "to start over"
+            f"{path} is damaged: its rows do not have the checksum in {record}; delete "
+            "both to start over"
         )
     _remove_parts(path, known)  # a kill may have prevented it
     for rank in range(known["processes"]):

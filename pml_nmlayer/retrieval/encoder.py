@@ -21,7 +21,6 @@ from .pretrained import load_head, save_head
 from .serving import as_device, device_of, outputs, progress_bar, uncompiled, unwrap
 from .states import FilePath, Which, checksum, load_state, read_checkpoint
 
-
 Unreadable = Literal["raise", "skip"]
 
 
@@ -208,7 +207,10 @@ class HashEncoder:
 
     def _learn_bits(self, data: Any, rows: int) -> None:
         """A first row tells the code length; without rows, `bits` raises."""
-        skip, modules = self.unreadable == "skip", (eval_view(self.trunk), eval_view(self.head))
+        skip, modules = (
+            self.unreadable == "skip",
+            (eval_view(self.trunk), eval_view(self.head)),
+        )
         for row in range(rows):
             one = range(row, row + 1)
             (batch,) = read(data, 1, 0, self.transform, one, skip=skip)
@@ -280,6 +282,7 @@ class HashEncoder:
     def _codes(
         self, data: Any, rows: range | None, shown: bool, skipped: dict[int, str]
     ) -> Iterator[Tensor]:
+        data = in_order(data)
         first = 0 if rows is None else rows.start
         parts = read(
             data,

@@ -1,7 +1,6 @@
 """Signed bytes, hexadecimal strings and 64-bit words, against loops over strings."""
 
 import numpy as np
-import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
