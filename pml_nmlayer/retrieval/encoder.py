@@ -282,6 +282,7 @@ class HashEncoder:
     def _codes(
         self, data: Any, rows: range | None, shown: bool, skipped: dict[int, str]
     ) -> Iterator[Tensor]:
+        data = in_order(data)
         first = 0 if rows is None else rows.start
         parts = read(
             data,

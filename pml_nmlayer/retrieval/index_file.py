@@ -3,7 +3,7 @@
 Layout: magic (8 bytes); format version, length and CRC-32 of the header (uint32 each,
 little endian); the header (JSON); the arrays, each at the next multiple of 64 bytes. The
 header holds what describes the index, and dtype, shape, offset and CRC-32 of each array.
-Version 1 has whole numbers as ids; version 3 has strings beside them. There is no version 2.
+Version 1 has whole numbers as ids; version 3 has strings beside them. No version is 2.
 """
 
 import json

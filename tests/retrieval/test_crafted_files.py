@@ -206,7 +206,7 @@ def rewrite(folder, **values):
 )
 def test_weights_never_leave_the_folder(folder, name):
     rewrite(folder, weights=name)
-    with pytest.raises(ValueError, match="names the weights .*in the same folder"):
+    with pytest.raises(ValueError, match=r"names the weights .*in the same folder"):
         HashEncoder.from_pretrained(folder, nn.Identity())
 
 

@@ -44,8 +44,7 @@ def outcomes(file, load, same, count=COUNT):
         file.write_bytes(damaged(content, number))
         try:
             found = load()
-        except REFUSED as error:
-            assert str(error)
+        except REFUSED:
             refused += 1
             continue
         assert same(found), f"number {number} was accepted and is wrong"
