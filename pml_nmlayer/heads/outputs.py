@@ -31,6 +31,11 @@ class Layout(NamedTuple):
     changed: bool = False
     """Whether embeddings were changed in place, so that they are the head's no more."""
 
+    @property
+    def width(self) -> int:
+        """Number of columns in memory."""
+        return self.bits + self.classes + sum(self.longer)
+
 
 class CarriedOutputs(Tensor):
     """Outputs (B, K) whose rows carry class scores and outputs of longer codes with them.
@@ -41,12 +46,14 @@ class CarriedOutputs(Tensor):
     `stack`, `split`, `clone`, `detach`, `to`, ...) moves wide rows, so nothing has to be
     found again. So do autograd, checkpointing and DistributedDataParallel, which see the
     wide tensor. Whatever computes with the embeddings gets and returns plain tensors.
-    Embeddings that are changed in place carry nothing from then on.
+    Embeddings that are changed in place carry nothing from then on. Outputs of several
+    heads may stand side by side (`cat` along columns); the columns of one are its outputs.
 
     Shapes:   (B, K) to the eye, (B, W) in memory. `grad` is that of the wide tensor.
     """
 
-    carried: Layout
+    carried: tuple[Layout, ...]
+    """One layout a head."""
 
     @classmethod
     def __torch_function__(
@@ -62,7 +69,11 @@ class CarriedOutputs(Tensor):
                 return func(*args, **kwargs)
             in_place = _changes_in_place(func) or kwargs.get("inplace")
             if in_place and isinstance(args[0], CarriedOutputs):
-                args[0].carried = args[0].carried._replace(changed=True)
+                args[0].carried = tuple(
+                    layout._replace(changed=True) for layout in args[0].carried
+                )
+            if (columns := _columns(func, args, kwargs)) is not None:
+                return columns
             narrow = func(*_each(args, _narrow), **_each(kwargs, _narrow))
             if func not in _MOVES_ROWS:
                 return narrow
@@ -94,7 +105,7 @@ def carry(outputs: HeadOutputs, stage: int) -> Tensor:
     classes = 0 if outputs.class_scores is None else outputs.class_scores.shape[1]
     longer = tuple(each.shape[1] for each in outputs.longer)
     layout = Layout(stage, outputs.embeddings.shape[1], classes, longer)
-    return _marked(torch.cat(parts, 1), layout)
+    return _marked(torch.cat(parts, 1), (layout,))
 
 
 def unpack(embeddings: Tensor | HeadOutputs) -> tuple[HeadOutputs, int | None]:
@@ -111,7 +122,9 @@ def unpack(embeddings: Tensor | HeadOutputs) -> tuple[HeadOutputs, int | None]:
         return embeddings, None
     if not isinstance(embeddings, CarriedOutputs):
         return HeadOutputs(embeddings), None
-    layout = embeddings.carried
+    if len(embeddings.carried) > 1:
+        return HeadOutputs(embeddings + 0), None  # of several heads
+    (layout,) = embeddings.carried
     with torch._C.DisableTorchFunctionSubclass():
         widths = [layout.bits, layout.classes, *layout.longer]
         own, scores, *longer = embeddings[...].split(widths, dim=-1)
@@ -121,24 +134,42 @@ def unpack(embeddings: Tensor | HeadOutputs) -> tuple[HeadOutputs, int | None]:
     return HeadOutputs(own, scores, tuple(longer)), layout.stage
 
 
-def _marked(wide: Tensor, layout: Layout) -> Tensor:
+def _marked(wide: Tensor, layouts: tuple[Layout, ...]) -> Tensor:
     marked = wide.as_subclass(CarriedOutputs)
-    marked.carried = layout
+    marked.carried = layouts
     return marked
 
 
-def _as_carried(narrow: Any, wide: Any, layout: Layout) -> Any:
+def _as_carried(narrow: Any, wide: Any, layouts: tuple[Layout, ...]) -> Any:
     """Mark what still has whole rows; anything else is what it looks like."""
     if isinstance(narrow, Tensor):
-        width = layout.bits + layout.classes + sum(layout.longer)
+        widths = sum(each.bits for each in layouts), sum(each.width for each in layouts)
         whole = (
             narrow.ndim > 0
             and narrow.shape[:-1] == wide.shape[:-1]
-            and (narrow.shape[-1], wide.shape[-1]) == (layout.bits, width)
+            and (narrow.shape[-1], wide.shape[-1]) == widths
         )
-        return _marked(wide, layout) if whole else narrow
+        return _marked(wide, layouts) if whole else narrow
     pairs = zip(narrow, wide, strict=True)
-    return type(narrow)(_as_carried(*pair, layout) for pair in pairs)
+    return type(narrow)(_as_carried(*pair, layouts) for pair in pairs)
+
+
+def _columns(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
+    """Put outputs of heads side by side, or take those of one; None for anything else."""
+    if func in (torch.cat, torch.concat, torch.concatenate):
+        parts, *dim = args
+        both = all(isinstance(part, CarriedOutputs) and part.dim() == 2 for part in parts)
+        if both and (dim[0] if dim else kwargs.get("dim", 0)) in (1, -1):
+            layouts = tuple(layout for part in parts for layout in part.carried)
+            return _marked(torch.cat([_wide(part) for part in parts], 1), layouts)
+    elif func is Tensor.__getitem__ and len(args[0].carried) > 1:
+        outputs, place = args
+        first, start = 0, 0
+        for layout in outputs.carried:
+            if place == (slice(None), slice(first, first + layout.bits)):
+                return _marked(outputs[:, start : start + layout.width], (layout,))
+            first, start = first + layout.bits, start + layout.width
+    return None
 
 
 def _each(value: Any, change: Callable[[CarriedOutputs], Tensor]) -> Any:
@@ -152,7 +183,7 @@ def _each(value: Any, change: Callable[[CarriedOutputs], Tensor]) -> Any:
     return value
 
 
-def _layouts(value: Any) -> Iterator[Layout | None]:
+def _layouts(value: Any) -> Iterator[tuple[Layout, ...] | None]:
     """List the layouts of carried outputs; None for other rows of real numbers."""
     if isinstance(value, CarriedOutputs):
         yield value.carried
@@ -167,7 +198,11 @@ def _layouts(value: Any) -> Iterator[Layout | None]:
 
 
 def _narrow(outputs: CarriedOutputs) -> Tensor:
-    return outputs[..., : outputs.carried.bits]
+    if len(outputs.carried) == 1:
+        return outputs[..., : outputs.carried[0].bits]
+    parts = outputs[...].split([layout.width for layout in outputs.carried], dim=-1)
+    pairs = zip(parts, outputs.carried, strict=True)
+    return torch.cat([part[..., : layout.bits] for part, layout in pairs], -1)
 
 
 def _wide(outputs: CarriedOutputs) -> Tensor:

@@ -274,6 +274,21 @@ def test_outputs_that_were_changed_in_place_carry_nothing(change):
     assert torch.equal(binarize(model(X)), model[1].codes(model[0](X)))
 
 
+def test_heads_side_by_side():
+    """As the levels of PML's CascadedEmbeddings are."""
+    one, two = model_of({}), model_of({"bits": (12, 6), "longer": "joint"})
+    joined = torch.cat([one(X), two(X)], dim=1)
+    assert joined.shape == (12, 10)
+    parts = joined[PERM][:, 0:4], joined[PERM][:, 4:10]
+    for model, part in zip((one, two), parts, strict=True):
+        loss = NMLoss(DPSHLoss(), model[1])
+        equal(model, loss(part, Y[PERM]), expected_of(model, X, Y))
+        with pytest.raises(ValueError, match=r"must have shape"):
+            loss(joined, Y)
+    assert not isinstance(joined[:, 1:4], CarriedOutputs)
+    assert torch.equal(joined.detach() * 1, torch.cat([one(X) * 1, two(X) * 1], 1))
+
+
 def test_bits_of_outputs_are_plain():
     model = model_of({})
     h = model(X)

@@ -271,20 +271,7 @@ def test_trains_through_two_merges(make, unit):
     )  # 0.1 by chance, 0.2 to 0.4 untrained and four times longer
 
 
-COLUMNS_LOSE_SCORES = pytest.mark.xfail(
-    strict=True,
-    reason="outputs of several heads side by side carry no class scores any more, which "
-    "they did in version 0.1.0",
-)
-
-
-@pytest.mark.parametrize(
-    "make",
-    [
-        pytest.param(make, marks=COLUMNS_LOSE_SCORES if make is cascaded_embeddings else [])
-        for make in MAKERS
-    ],
-)
+@pytest.mark.parametrize("make", MAKERS)
 def test_items_are_pulled_to_codewords_and_the_classifier_learns(make):
     enough = {"bits": ((24, 12, 6), (16, 8, 4))} if make is cascaded_embeddings else {}
     trainer, heads = make(num_classes=10, **enough)
@@ -314,12 +301,6 @@ def test_items_are_pulled_to_codewords_and_the_classifier_learns(make):
     assert all(head.finished for head in heads)
     pairs = zip(distances(), merged, strict=True)
     assert all(now < 0.85 * then for now, then in pairs), (distances(), merged)
-
-
-def test_heads_of_levels_say_that_their_classifiers_would_learn_nothing():
-    trainer, _ = cascaded_embeddings(num_classes=10, bits=((24, 12, 6), (16, 8, 4)))
-    with pytest.raises(ValueError, match=r"no class scores.*ClassTerms\(class_weight=0\)"):
-        trainer.train(num_epochs=1)
 
 
 @pytest.mark.parametrize("make", MAKERS)
