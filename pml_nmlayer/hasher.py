@@ -37,7 +37,7 @@ class Hasher(TransformerMixin, BaseEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, X: Any, y: Any = None) -> "Hasher":  # noqa: N803
+    def fit(self, X: Any, y: Any = None) -> "Hasher":
         """Learn from embeddings.
 
         Args:
@@ -53,7 +53,7 @@ class Hasher(TransformerMixin, BaseEstimator):
         """
         if self.bits < 1:
             raise ValueError(f"bits must be at least 1, got {self.bits}")
-        X = X if isinstance(X, Tensor) else np.asarray(X)  # noqa: N806
+        X = X if isinstance(X, Tensor) else np.asarray(X)
         fitted = fit_codes(
             X, y, bits=self.bits, random_state=self._seed(), progress=self.verbose
         )
@@ -62,7 +62,7 @@ class Hasher(TransformerMixin, BaseEstimator):
         self.n_features_in_ = X.shape[1]
         return self
 
-    def outputs(self, X: Any) -> np.ndarray:  # noqa: N803
+    def outputs(self, X: Any) -> np.ndarray:
         """Map embeddings to real outputs; codes are their signs.
 
         Args:
@@ -75,7 +75,7 @@ class Hasher(TransformerMixin, BaseEstimator):
             ValueError: another number of columns than in `fit`.
         """
         check_is_fitted(self, "module_")
-        X = X if isinstance(X, Tensor) else np.asarray(X)  # noqa: N806
+        X = X if isinstance(X, Tensor) else np.asarray(X)
         if X.ndim != 2 or X.shape[1] != self.n_features_in_:
             raise ValueError(
                 f"X must have shape (N, {self.n_features_in_}), got {tuple(X.shape)}"
@@ -86,7 +86,7 @@ class Hasher(TransformerMixin, BaseEstimator):
                 results[rows] = self.module_(block).numpy()
         return results
 
-    def encode(self, X: Any) -> np.ndarray:  # noqa: N803
+    def encode(self, X: Any) -> np.ndarray:
         """Map embeddings to packed codes.
 
         Args:
@@ -101,7 +101,7 @@ class Hasher(TransformerMixin, BaseEstimator):
         codes = raw_sign(torch.from_numpy(self.outputs(X)))
         return pack_codes(codes).numpy()
 
-    def transform(self, X: Any) -> np.ndarray:  # noqa: N803
+    def transform(self, X: Any) -> np.ndarray:
         """Do what `encode` does.
 
         Args:

@@ -26,6 +26,8 @@ LAYERS = [
     ["layers", "distances", "regularizers"],
     ["losses", "miners", "samplers"],
     ["hooks", "evaluation", "retrieval"],
+    ["adaptation"],
+    ["hasher"],
     ["multilabel"],
     ["plots"],
 ]

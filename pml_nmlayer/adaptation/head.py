@@ -42,9 +42,7 @@ class AnchorHead(nn.Module):
         return outputs
 
     @torch.no_grad()
-    def start_from(
-        self, outputs: Tensor, z: Tensor, probabilities: Tensor | None
-    ) -> None:
+    def start_from(self, outputs: Tensor, z: Tensor, probabilities: Tensor | None) -> None:
         """Set each codeword to the mean of wanted outputs near its anchor or class.
 
         Args:

@@ -17,10 +17,11 @@ from .training import STEPS, train_head
 from .whitening import ClassMoments, whitening_matrix
 
 SAMPLE = 20_000  # items of the graph, and of the classifier
-ANCHORS = 1000
-CLASS_WEIGHT = 0.7  # of class probabilities beside features, in the graph
+ANCHORS = 600
+CLASS_WEIGHT = 0.3  # of class probabilities beside features, in the graph
 NEIGHBOURS = (15, 20, 40)  # least, without labels, most
 DIMENSIONS = (16, 100)  # least and most
+UNIT = True
 _WIDEST = 512  # probabilities of more classes are projected before the graph
 
 
@@ -92,7 +93,10 @@ def fit_codes(
     classifier, trusted = None, None
     if len(names) > 1 and int(moments.counts.sum()) > len(names):
         weight, bias, trusted = fit_classifier(
-            features(take(x, labelled)), classes[labelled], num_classes=len(names), seed=random_state
+            features(take(x, labelled)),
+            classes[labelled],
+            num_classes=len(names),
+            seed=random_state,
         )
         classifier = weight, bias
     z = features(take(x, searched))
@@ -107,11 +111,21 @@ def fit_codes(
     teacher = _teacher(z, probabilities, classes[searched], shape, random_state)
     count = max(1, min(ANCHORS, len(z) // 5))
     anchors = spherical_kmeans(F.normalize(z, dim=1), count, seed=random_state)
-    head = AnchorHead(anchors, bits=bits, num_classes=0 if classifier is None else len(names))
+    head = AnchorHead(
+        anchors, bits=bits, num_classes=0 if classifier is None else len(names)
+    )
     wanted = rotated_components(teacher, bits, seed=random_state)
     head.start_from(wanted, z, probabilities)
     with torch.enable_grad():
-        train_head(head, z, probabilities, teacher, steps=steps, seed=random_state, progress=progress)
+        train_head(
+            head,
+            z,
+            probabilities,
+            teacher,
+            steps=steps,
+            seed=random_state,
+            progress=progress,
+        )
     if classifier is not None:
         classifier = _raw(classifier, features)
     return FittedCodes(head.fold(features.matrix, features.centre, classifier), names)
@@ -164,12 +178,16 @@ def _neighbourhood(moments: ClassMoments, size: int) -> tuple[int, int]:
 
 
 def _teacher(
-    z: Tensor, probabilities: Tensor | None, classes: Tensor, shape: tuple[int, int], seed: int
+    z: Tensor,
+    probabilities: Tensor | None,
+    classes: Tensor,
+    shape: tuple[int, int],
+    seed: int,
 ) -> Tensor:
     """Diffuse over neighbours in features and class probabilities; pull classes together."""
     points = F.normalize(z, dim=1)
     if probabilities is not None:
-        known = F.normalize(probabilities, dim=1)
+        known = F.normalize(probabilities, dim=1) if UNIT else probabilities
         if known.shape[1] > _WIDEST:
             generator = torch.Generator().manual_seed(seed)
             known = known @ torch.randn(known.shape[1], _WIDEST, generator=generator)

@@ -8,7 +8,7 @@ from torch import Tensor
 from .head import AnchorHead
 from .objective import neighbour_distribution_loss
 
-STEPS = 400
+STEPS = 300
 BATCH_SIZE = 256
 LEARNING_RATE = 0.01
 _WORDS = 3.0  # codewords and anchors learn this much faster than the linear map
