@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..codewords import semantic_codebook
 from .classifier import fit_classifier
 from .clusters import spherical_kmeans
 from .head import AnchorHead
@@ -21,7 +22,11 @@ ANCHORS = 600
 CLASS_WEIGHT = 0.3  # of class probabilities beside features, in the graph
 NEIGHBOURS = (15, 20, 40)  # least, without labels, most
 DIMENSIONS = (16, 100)  # least and most
-UNIT = True
+SHARPENING = 3.0  # of class probabilities, in the read-out
+SPARE_CODEWORDS = 3
+CODEWORD_SIZE = 2.0  # beside outputs whose mean square is 1
+_MOST_CODEWORDS = 1000  # of more classes, the assignment takes its time
+_OWN_DIRECTIONS = 256  # where the teacher keeps classes apart
 _WIDEST = 512  # probabilities of more classes are projected before the graph
 
 
@@ -98,11 +103,11 @@ def fit_codes(
             num_classes=len(names),
             seed=random_state,
         )
-        classifier = weight, bias
+        classifier = SHARPENING * weight, SHARPENING * bias
     z = features(take(x, searched))
     probabilities = None
     if classifier is not None and trusted is not None:
-        probabilities = F.linear(z, *classifier).softmax(1)
+        probabilities = F.linear(z, weight, bias).softmax(1)
         place = torch.full((len(x),), -1)
         place[labelled] = torch.arange(len(labelled))
         own = place[searched]
@@ -115,12 +120,14 @@ def fit_codes(
         anchors, bits=bits, num_classes=0 if classifier is None else len(names)
     )
     wanted = rotated_components(teacher, bits, seed=random_state)
-    head.start_from(wanted, z, probabilities)
+    sharp = None if probabilities is None else _sharpened(probabilities)
+    head.start_from(wanted, z, sharp)
+    _give_codewords(head, teacher, classes[searched], bits, random_state)
     with torch.enable_grad():
         train_head(
             head,
             z,
-            probabilities,
+            sharp,
             teacher,
             steps=steps,
             seed=random_state,
@@ -184,10 +191,10 @@ def _teacher(
     shape: tuple[int, int],
     seed: int,
 ) -> Tensor:
-    """Diffuse over neighbours in features and class probabilities; pull classes together."""
+    """Diffuse over neighbours; give the items of a class one vector, their mean."""
     points = F.normalize(z, dim=1)
     if probabilities is not None:
-        known = F.normalize(probabilities, dim=1) if UNIT else probabilities
+        known = F.normalize(probabilities, dim=1)
         if known.shape[1] > _WIDEST:
             generator = torch.Generator().manual_seed(seed)
             known = known @ torch.randn(known.shape[1], _WIDEST, generator=generator)
@@ -198,8 +205,34 @@ def _teacher(
     if bool(labelled.any()):
         sums = torch.zeros(int(classes.max()) + 1, teacher.shape[1])
         sums.index_add_(0, classes[labelled], teacher[labelled])
-        teacher[labelled] = F.normalize(sums, dim=1)[classes[labelled]]
+        generator = torch.Generator().manual_seed(seed)
+        own = torch.randn(len(sums), _OWN_DIRECTIONS, generator=generator)
+        means = torch.cat([F.normalize(sums, dim=1), F.normalize(own, dim=1)], 1)
+        wide = F.pad(teacher, (0, _OWN_DIRECTIONS))
+        wide[labelled] = F.normalize(means, dim=1)[classes[labelled]]
+        return wide
     return teacher
+
+
+def _sharpened(probabilities: Tensor) -> Tensor:
+    """Make the likeliest class stand out: a mean of many codewords is no codeword."""
+    return (SHARPENING * probabilities.clamp(min=1e-30).log()).softmax(1)
+
+
+def _give_codewords(
+    head: AnchorHead, teacher: Tensor, classes: Tensor, bits: int, seed: int
+) -> None:
+    """Start known classes from a codebook, if most items of the graph are labelled."""
+    count = head.class_words.shape[1]
+    labelled = classes >= 0
+    few_enough = 1 < count <= min(_MOST_CODEWORDS, 2 ** min(bits, 30))
+    if not few_enough or 2 * int(labelled.sum()) < len(classes):
+        return
+    sums = torch.zeros(count, teacher.shape[1])
+    sums.index_add_(0, classes[labelled], teacher[labelled])
+    spare = min(SPARE_CODEWORDS, 2 ** min(bits, 30) // count - 1)
+    codewords = semantic_codebook(sums, bits, seed % 2**31, spare)
+    head.class_words.copy_(CODEWORD_SIZE * codewords.T)
 
 
 def _raw(classifier: tuple[Tensor, Tensor], features: _Map) -> tuple[Tensor, Tensor]:

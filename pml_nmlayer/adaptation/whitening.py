@@ -1,4 +1,4 @@
-"""Within-class whitening and linear discriminants, from moments that add up over batches."""
+"""Within-class whitening and linear discriminants, from moments that add up."""
 
 from dataclasses import dataclass
 
@@ -119,10 +119,11 @@ def linear_discriminants(
 
     Example:
         >>> moments = ClassMoments.empty(2, 1)
-        >>> moments.update(torch.tensor([[0.0], [1.0], [4.0], [5.0]]), torch.tensor([0, 0, 1, 1]))
+        >>> x = torch.tensor([[0.0], [1.0], [4.0], [5.0]])
+        >>> moments.update(x, torch.tensor([0, 0, 1, 1]))
         >>> weight, bias = linear_discriminants(moments)
-        >>> (torch.tensor([[0.9], [4.0]], dtype=torch.float64) @ weight.T + bias).argmax(1)
-        tensor([0, 1])
+        >>> (x.double() @ weight.T + bias).argmax(1)
+        tensor([0, 0, 1, 1])
     """
     total = moments.sums.sum(0) / moments.counts.sum().clamp(min=1)
     centred = moments.means() - total
