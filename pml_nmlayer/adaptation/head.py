@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..layers.folding import Readout
+from .features import FeatureMap
 
 SHARPNESS = 20.0  # of the softmax over anchors, for features of unit length
 
@@ -58,21 +59,20 @@ class AnchorHead(nn.Module):
 
     @torch.no_grad()
     def fold(
-        self, whitening: Tensor, centre: Tensor, classifier: tuple[Tensor, Tensor] | None
+        self, features: FeatureMap, classifier: tuple[Tensor, Tensor] | None
     ) -> nn.Module:
-        """Write the head as plain layers of raw features x, with z = A (x - m).
+        """Write the head as plain layers of embeddings.
 
         Args:
-            whitening: A (D, D).
-            centre: m (D,).
-            classifier: weight (C, D) and bias (C,) of the scores of x, or None.
+            features: the map from embeddings to z.
+            classifier: weight (C, D) and bias (C,) of scores of embeddings, or None.
 
         Returns:
             a Readout of a Linear or of a Readout.
         """
         module = Readout(
-            _linear(*_of_raw(self.weight, self.bias, whitening, centre)),
-            _linear(*_of_raw(self.anchor_weight, self.anchor_bias, whitening, centre)),
+            _linear(*features.of_raw(self.weight, self.bias)),
+            _linear(*features.of_raw(self.anchor_weight, self.anchor_bias)),
             _linear(self.anchor_words),
         )
         if classifier is not None:
@@ -82,13 +82,6 @@ class AnchorHead(nn.Module):
 
 def _means(outputs: Tensor, weights: Tensor) -> Tensor:
     return outputs.T @ weights / weights.sum(0).clamp(min=1e-6)
-
-
-def _of_raw(
-    weight: Tensor, bias: Tensor, whitening: Tensor, centre: Tensor
-) -> tuple[Tensor, Tensor]:
-    composed = weight.double() @ whitening.double()
-    return composed.float(), (bias.double() - composed @ centre.double()).float()
 
 
 def _linear(weight: Tensor, bias: Tensor | None = None) -> nn.Linear:

@@ -33,6 +33,24 @@ def rotated_components(vectors: Tensor, bits: int, *, seed: int = 0) -> Tensor:
     return (projected / size.clamp(min=1e-12)).float()
 
 
+def rotated_towards(outputs: Tensor, others: Tensor) -> Tensor:
+    """Rotate outputs so that they agree with others as well as a rotation can.
+
+    Args:
+        outputs: (N, K).
+        others: (N, K).
+
+    Returns:
+        (N, K), the Procrustes solution.
+
+    Example:
+        >>> rotated_towards(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 2.0]])).round()
+        tensor([[0., 1.]])
+    """
+    left, _, right = torch.linalg.svd(outputs.T.double() @ others.double())
+    return (outputs.double() @ (left @ right)).float()
+
+
 def _rotation_to_signs(components: Tensor, generator: torch.Generator) -> Tensor:
     bits = components.shape[1]
     start = torch.randn(bits, bits, generator=generator, dtype=torch.float64)

@@ -6,6 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from pml_nmlayer.adaptation import fit_codes
+from pml_nmlayer.adaptation.features import FeatureMap
 from pml_nmlayer.adaptation.head import AnchorHead
 from pml_nmlayer.adaptation.objective import neighbour_distribution_loss
 from pml_nmlayer.adaptation.rotation import rotated_components
@@ -44,7 +45,7 @@ def test_a_folded_head_gives_the_outputs_of_the_head():
     weight, bias = torch.randn(2, 4, generator=generator), torch.ones(2)
     x = torch.randn(6, 4, generator=generator)
     expected = head((x - centre) @ matrix.T, F.linear(x, weight, bias).softmax(1))
-    module = head.fold(matrix, centre, (weight, bias))
+    module = head.fold(FeatureMap(matrix, centre), (weight, bias))
     torch.testing.assert_close(module(x), expected, atol=1e-4, rtol=1e-4)
     copy = build(describe(module))
     copy.load_state_dict(module.state_dict())
@@ -97,3 +98,28 @@ def test_wrong_arguments_are_refused():
     x[3, 3] = torch.nan
     with pytest.raises(ValueError, match="NaN"):
         fit_codes(x, bits=4)
+
+
+def test_a_trained_head_is_where_learning_starts():
+    x, _ = groups()
+    generator = torch.Generator().manual_seed(4)
+    start = torch.randn(6, 8, generator=generator), torch.randn(6, generator=generator)
+    outputs = fit_codes(x, bits=6, start=start, steps=STEPS).module(x)
+    agreement = (outputs.sign() == F.linear(x, *start).sign()).float().mean()
+    other = fit_codes(x, bits=6, steps=STEPS).module(x)
+    assert agreement > 0.7
+    assert agreement > (other.sign() == F.linear(x, *start).sign()).float().mean()
+    with pytest.raises(ValueError, match="start"):
+        fit_codes(x, bits=5, start=start)
+
+
+def test_features_and_embeddings_are_two_ways_to_write_one_map():
+    generator = torch.Generator().manual_seed(5)
+    x = torch.randn(9, 4, generator=generator)
+    features = FeatureMap(torch.randn(4, 4, generator=generator), torch.ones(4))
+    weight, bias = torch.randn(3, 4, generator=generator), torch.ones(3)
+    expected = F.linear(x, weight, bias)
+    there = F.linear(features(x), *features.of_features(weight, bias))
+    torch.testing.assert_close(there, expected, atol=1e-4, rtol=1e-4)
+    back = features.of_raw(*features.of_features(weight, bias))
+    torch.testing.assert_close(F.linear(x, *back), expected, atol=1e-4, rtol=1e-4)
