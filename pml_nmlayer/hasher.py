@@ -1,16 +1,23 @@
 """An estimator: from embeddings, with or without labels, to packed codes."""
 
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.utils.validation import check_is_fitted
-from torch import Tensor
+from sklearn.utils.validation import check_array, check_is_fitted
+from torch import Tensor, nn
 
 from .adaptation import fit_codes
 from .adaptation.rows import blocks
 from .codes import pack_codes, raw_sign
+from .retrieval import HashIndex
+from .retrieval.head_layers import code_length
+from .retrieval.pretrained import load_head, save_head
+
+_TRUNK = "none: a Hasher takes embeddings"  # in the place of a trunk's checksum
 
 
 class Hasher(TransformerMixin, BaseEstimator):
@@ -53,7 +60,7 @@ class Hasher(TransformerMixin, BaseEstimator):
         """
         if self.bits < 1:
             raise ValueError(f"bits must be at least 1, got {self.bits}")
-        X = X if isinstance(X, Tensor) else np.asarray(X)
+        X = _array(X)
         fitted = fit_codes(
             X, y, bits=self.bits, random_state=self._seed(), progress=self.verbose
         )
@@ -75,10 +82,11 @@ class Hasher(TransformerMixin, BaseEstimator):
             ValueError: another number of columns than in `fit`.
         """
         check_is_fitted(self, "module_")
-        X = X if isinstance(X, Tensor) else np.asarray(X)
-        if X.ndim != 2 or X.shape[1] != self.n_features_in_:
+        X = _array(X)
+        if X.shape[1] != self.n_features_in_:
             raise ValueError(
-                f"X must have shape (N, {self.n_features_in_}), got {tuple(X.shape)}"
+                f"X has {X.shape[1]} features, but {type(self).__name__} is expecting "
+                f"{self.n_features_in_} features as input"
             )
         results = np.empty((len(X), self.bits), dtype=np.float32)
         with torch.no_grad():
@@ -101,6 +109,66 @@ class Hasher(TransformerMixin, BaseEstimator):
         codes = raw_sign(torch.from_numpy(self.outputs(X)))
         return pack_codes(codes).numpy()
 
+    def encode_blocks(self, batches: Iterable[Any]) -> Iterator[np.ndarray]:
+        """Encode a stream, block by block.
+
+        Args:
+            batches: arrays or tensors (N, D), such as chunks of a file.
+
+        Yields:
+            packed codes of each block.
+        """
+        for block in batches:
+            yield self.encode(block)
+
+    def index(self, X: Any, ids: Any = None, *, kind: Any = "flat") -> HashIndex:
+        """Encode items into an index for Hamming search.
+
+        Args:
+            X: (N, D) array or tensor.
+            ids: N ids, whole numbers or strings; None for 0 to N - 1.
+            kind: see `HashIndex`.
+
+        Returns:
+            the index. Ask it with `encode`, or with `outputs` in `search_asymmetric`.
+        """
+        index = HashIndex(self.bits, kind)
+        index.add(self.encode(X), ids)
+        return index
+
+    def save(self, folder: Any) -> None:
+        """Write the fitted estimator: safetensors and JSON.
+
+        The same folder may be overwritten. A crash leaves the old or the new one.
+
+        Args:
+            folder: made if it is missing.
+
+        Raises:
+            NotFittedError: `fit` was not called.
+        """
+        check_is_fitted(self, "module_")
+        save_head(Path(folder), self.module_, self.bits, _TRUNK)
+
+    @classmethod
+    def load(cls, folder: Any) -> "Hasher":
+        """Read what `save` wrote; it encodes and can be fitted anew.
+
+        Args:
+            folder: where it is.
+
+        Raises:
+            ValueError: there is no `Hasher`, or its files are damaged.
+        """
+        module = load_head(Path(folder), _TRUNK).eval().requires_grad_(False)
+        bits = code_length(module)
+        assert bits is not None  # load_head has compared it
+        loaded = cls(bits=bits)
+        loaded.module_ = module
+        first = next(m for m in module.modules() if isinstance(m, nn.Linear))
+        loaded.n_features_in_ = first.in_features
+        return loaded
+
     def transform(self, X: Any) -> np.ndarray:
         """Do what `encode` does.
 
@@ -109,9 +177,24 @@ class Hasher(TransformerMixin, BaseEstimator):
         """
         return self.encode(X)
 
+    def __sklearn_tags__(self) -> Any:
+        """Tell scikit-learn that codes are bytes, whatever comes in."""
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = []
+        return tags
+
     def _seed(self) -> int:
         if self.random_state is None:
             return 0
         if isinstance(self.random_state, (int, np.integer)):
             return int(self.random_state)
         return int(self.random_state.randint(2**31 - 1))
+
+
+def _array(X: Any) -> np.ndarray:
+    """Check embeddings as scikit-learn does, without a copy where that is possible."""
+    if isinstance(X, Tensor):
+        X = X.detach().cpu()
+        X = (X if X.dtype != torch.bfloat16 else X.float()).numpy()
+    checked: np.ndarray = check_array(X)
+    return checked

@@ -98,5 +98,5 @@ def fit_classifier(
 
 
 def _sum(parts: list[ClassMoments]) -> ClassMoments:
-    add: Callable[[str], Tensor] = lambda name: sum(getattr(p, name) for p in parts)  # type: ignore[return-value] # noqa: E731
+    add: Callable[[str], Tensor] = lambda name: sum(getattr(p, name) for p in parts)  # noqa: E731
     return ClassMoments(add("counts"), add("sums"), add("products"))

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..layers.folding import Readout
+from ..heads.folding import Readout
 from .features import FeatureMap
 
 SHARPNESS = 20.0  # of the softmax over anchors, for features of unit length

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..codewords import semantic_codebook
+from ..classes.semantic_codebook import semantic_codebook
 from .head import AnchorHead
 from .teacher import neighbour_teacher
 from .whitening import ClassMoments
@@ -112,5 +112,5 @@ def give_codewords(
     sums = torch.zeros(count, teacher.shape[1])
     sums.index_add_(0, classes[labelled], teacher[labelled])
     spare = min(SPARE_CODEWORDS, 2 ** min(bits, 30) // count - 1)
-    codewords = semantic_codebook(sums, bits, seed % 2**31, spare)
+    codewords = semantic_codebook(sums, bits, seed=seed % 2**31, spare=spare)
     head.class_words.copy_(CODEWORD_SIZE * codewords.T)
