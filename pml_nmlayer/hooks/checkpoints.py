@@ -91,8 +91,9 @@ def load_checkpoint(path: str | os.PathLike[str], **parts: Any) -> dict[str, Any
     """
     content = load_checked(Path(path))
     if not isinstance(content, dict):
-        raise ValueError(f"{path} holds a {type(content).__name__}, not what "
-                         "save_checkpoint writes")
+        raise ValueError(
+            f"{path} holds a {type(content).__name__}, not what save_checkpoint writes"
+        )
     states = {name: state for name, state in content.items() if _is_state(state)}
     _check_names(states, parts, str(path))
     for name, part in parts.items():

@@ -75,7 +75,11 @@ def _for_marked(theirs: Any, ours: Any) -> Any:
 
 
 def _save(
-    container: Any, trainer: Any, model_folder: str, curr_suffix: Any, prev_suffix: Any = None
+    container: Any,
+    trainer: Any,
+    model_folder: str,
+    curr_suffix: Any,
+    prev_suffix: Any = None,
 ) -> None:
     if not container.do_save_models:
         return

@@ -68,6 +68,7 @@ class ProgressiveMergingCallback(_Callback):
     def __init__(
         self,
         merging: ProgressiveMerging,
+        *,
         monitor: str | None = None,
         name: str = "merging",
     ) -> None:

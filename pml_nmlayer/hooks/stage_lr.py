@@ -56,6 +56,7 @@ class StageLR(LRScheduler):
     def __init__(
         self,
         optimizer: Optimizer,
+        *,
         factors: float | Sequence[float] = 1.0,
         periods: int | Sequence[int | None] | None = None,
         end_factor: float = 0.0,

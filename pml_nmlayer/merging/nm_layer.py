@@ -75,7 +75,7 @@ class NMLayer(Configured):
 
     Example:
         >>> from pml_nmlayer.merging.scorers import Correlation
-        >>> layer = NMLayer(4, 2, scorer=Correlation("equal"))
+        >>> layer = NMLayer(4, 2, scorer=Correlation(weighting="equal"))
         >>> layer.observe(torch.tensor([[1., 1, 1, -1], [-1, -1, 1, -1], [1, 1, -1, 1]]))
         >>> layer.freeze()
         >>> layer.groups, layer(torch.tensor([[1., 3., 2., -4.]]))
@@ -163,7 +163,7 @@ class NMLayer(Configured):
         elif scorer.needs_labels:
             raise ValueError(
                 f"the scorer {scorer!r} needs labels, got None; without labels use "
-                "scorers.Correlation('equal')"
+                "scorers.Correlation(weighting='equal')"
             )
         if graph.seen_batches % scorer.every_n_steps == 0:
             graph.update(codes, *self._measure(codes, labels))

@@ -36,7 +36,7 @@ def resolve_options(kind: str, bits: int, given: Mapping[str, Any]) -> dict[str,
         ValueError: an unknown kind or option, or a value out of range.
         TypeError: an option that is not a whole number.
     """
-    if kind not in _DEFAULTS:
+    if not isinstance(kind, str) or kind not in _DEFAULTS:
         raise ValueError(f"kind must be one of {', '.join(get_args(Kind))}; got {kind!r}")
     defaults = dict(_DEFAULTS[kind])
     if kind == "multihash":

@@ -53,7 +53,9 @@ def read_codes(
     record = beside(path, 0, "json")
     known = read_record(record)
     if known is None:
-        raise ValueError(f"{path} has no {record.name}; encode_to_file writes one beside it")
+        raise ValueError(
+            f"{path} has no {record.name}; encode_to_file writes one beside it"
+        )
     if known["done"] != known["rows"]:
         raise ValueError(f"{path} is not complete: call encode_to_file again")
     codes: Any = open_codes(path, (known["rows"], width_of(known)))

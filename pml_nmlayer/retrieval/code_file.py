@@ -126,8 +126,8 @@ def _check_complete(path: Path, facts: Facts, skip: bool) -> Skipped | None:
             write_record(record, {**known, "done": known["rows"]})
     elif known["done"] != known["rows"] or rows_crc32(codes) != known["crc32"]:
         raise ValueError(
-            f"{path} is damaged: its rows do not have the checksum in {record}; delete both "
-            "to start over"
+            f"{path} is damaged: its rows do not have the checksum in {record}; delete "
+            "both to start over"
         )
     _remove_parts(path, known)  # a kill may have prevented it
     for rank in range(known["processes"]):

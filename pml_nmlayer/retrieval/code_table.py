@@ -17,8 +17,8 @@ class CodeTable:
     """Codes and ids that grow row by row and read as one pair of arrays sorted by id.
 
     A row with the largest id is appended in place, in buffers with room to grow. Other rows
-    wait aside, and removed rows stay marked, until somebody reads: so n changes take time in
-    proportion to n log n. Reading from several threads is safe, also with waiting rows.
+    wait aside, and removed rows stay marked, until somebody reads. So n changes take a time
+    of n log n. Reading from several threads is safe, also with waiting rows.
 
     Args:
         width: bytes a code.

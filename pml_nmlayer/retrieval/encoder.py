@@ -207,7 +207,10 @@ class HashEncoder:
 
     def _learn_bits(self, data: Any, rows: int) -> None:
         """A first row tells the code length; without rows, `bits` raises."""
-        skip, modules = self.unreadable == "skip", (eval_view(self.trunk), eval_view(self.head))
+        skip, modules = (
+            self.unreadable == "skip",
+            (eval_view(self.trunk), eval_view(self.head)),
+        )
         for row in range(rows):
             one = range(row, row + 1)
             (batch,) = read(data, 1, 0, self.transform, one, skip=skip)
@@ -279,6 +282,7 @@ class HashEncoder:
     def _codes(
         self, data: Any, rows: range | None, shown: bool, skipped: dict[int, str]
     ) -> Iterator[Tensor]:
+        data = in_order(data)
         first = 0 if rows is None else rows.start
         parts = read(
             data,

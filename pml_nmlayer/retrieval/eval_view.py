@@ -42,8 +42,8 @@ def _view(module: nn.Module, made: dict[int, nn.Module]) -> nn.Module:
         kind = type(module).__name__
         why = f"{bound[0]} is bound to it" if bound else "it is compiled TorchScript"
         raise ValueError(
-            f"a {kind} in training mode cannot be served ({why}): its mode would have to be "
-            "switched for all its users. Call .eval() on the trunk and head first"
+            f"a {kind} in training mode cannot be served ({why}): its mode would have to "
+            "be switched for all its users. Call .eval() on the trunk and head first"
         )
     view = type(module).__new__(type(module))
     vars(view).update(vars(module))

@@ -112,5 +112,8 @@ def count_numbers(description: Any) -> int:
 def _check_linear(options: dict[str, Any]) -> None:
     widths = [options[name] for name in _WIDTHS if name in options]
     bias = options.get("bias", True)
-    if any(type(n) is not int or not 0 < n < 2**31 for n in widths) or type(bias) is not bool:
+    if (
+        any(type(n) is not int or not 0 < n < 2**31 for n in widths)
+        or type(bias) is not bool
+    ):
         raise ValueError(f"wrong description of a Linear: {options}")

@@ -130,7 +130,9 @@ class IndexContents:
                         f"{len(known)} ids are in the index already: {some(known)}; remove "
                         "them first, use other ids, or call upsert"
                     )
-            self._append(rows, self._table.new_ids(len(rows), None if names else ids), names)
+            self._append(
+                rows, self._table.new_ids(len(rows), None if names else ids), names
+            )
 
     def upsert(self, codes: Any, ids: Any) -> None:
         """Add codes, and replace those whose ids are in the index already.

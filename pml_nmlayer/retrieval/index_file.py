@@ -3,7 +3,7 @@
 Layout: magic (8 bytes); format version, length and CRC-32 of the header (uint32 each,
 little endian); the header (JSON); the arrays, each at the next multiple of 64 bytes. The
 header holds what describes the index, and dtype, shape, offset and CRC-32 of each array.
-Version 1 has whole numbers as ids; version 3 has strings beside them. There is no version 2.
+Version 1 has whole numbers as ids; version 3 has strings beside them. No version is 2.
 """
 
 import json
@@ -80,7 +80,9 @@ def read_index_file(
     if not path.exists():
         raise FileNotFoundError(f"there is no index file {path}")
     if not path.is_file():
-        raise ValueError(f"{path} is not a regular file, so HashIndex.save did not write it")
+        raise ValueError(
+            f"{path} is not a regular file, so HashIndex.save did not write it"
+        )
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
         header = _read_header(file, path, size)
@@ -156,7 +158,9 @@ def _check_arrays(about: Mapping[str, Any], start: int, path: Path) -> int:
         raise ValueError(f"{path} is damaged: it holds the arrays {sorted(about)}")
     for name, entry in about.items():
         dtype, ndim = _KINDS[name]
-        numbers = [entry.get("crc32"), entry.get("offset")] if isinstance(entry, dict) else []
+        numbers = (
+            [entry.get("crc32"), entry.get("offset")] if isinstance(entry, dict) else []
+        )
         shape = entry.get("shape") if numbers else None
         if (
             not isinstance(shape, list)

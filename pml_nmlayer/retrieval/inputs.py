@@ -37,8 +37,8 @@ def in_order(data: Any) -> Any:
 
     Raises:
         ValueError: a single number.
-        TypeError: a string; a dictionary, which has keys in the place of rows; or a table with other
-            columns than numbers.
+        TypeError: a string; a dictionary, which has keys in the place of rows; a table
+            with other columns than numbers.
     """
     if isinstance(data, str | bytes | PathLike):
         raise TypeError(
@@ -59,8 +59,8 @@ def in_order(data: Any) -> Any:
     array = data.to_numpy()
     if array.dtype.kind not in "biuf":
         raise TypeError(
-            f"the columns of this {type(data).__name__} are not all numbers: pass the column "
-            "that holds the items"
+            f"the columns of this {type(data).__name__} are not all numbers: pass the "
+            "column that holds the items"
         )
     return array
 
@@ -175,8 +175,8 @@ def _ready_made(data: Any, transform: Transform | None, skip: bool) -> Iterator[
         check_order(data)
     elif isinstance(data, set | frozenset) or not hasattr(data, "__iter__"):
         raise TypeError(
-            "data must be a tensor, an array, a sequence of items, a dataset or an iterable "
-            f"of batches, got {type(data).__name__}"
+            "data must be a tensor, an array, a sequence of items, a dataset or an "
+            f"iterable of batches, got {type(data).__name__}"
         )
     for batch in data:
         tensor = as_tensor(without_label(batch), "a batch")

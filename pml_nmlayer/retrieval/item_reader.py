@@ -115,8 +115,8 @@ def collate(items: list[Any]) -> Batch:
     shapes = {tuple(item.shape) for item in data}
     if len(shapes) > 1:
         raise ValueError(
-            f"items of one batch have shapes {sorted(shapes)}; the transform must make them "
-            "equal"
+            f"items of one batch have shapes {sorted(shapes)}; the transform must make "
+            "them equal"
         )
     return Batch(len(items), default_collate(data) if data else None, unreadable)
 

@@ -12,7 +12,9 @@ from torch.utils.data import (
     SequentialSampler,
 )
 
-_CURE = "pass the dataset itself (loader.dataset), or a loader without shuffle and drop_last"
+_CURE = (
+    "pass the dataset itself (loader.dataset), or a loader without shuffle and drop_last"
+)
 
 
 def check_order(loader: DataLoader[Any]) -> None:

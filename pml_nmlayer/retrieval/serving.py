@@ -70,7 +70,8 @@ def outputs(
 
     Args:
         trunk: in eval mode; run under autocast if `amp` is given.
-        head: in eval mode; always run in its own precision, since its outputs are about to be signs.
+        head: in eval mode; always run in its own precision, since its outputs
+            are about to be signs.
         x: a batch on the device of the modules.
         amp: dtype of autocast, or None.
     """

@@ -147,7 +147,9 @@ def words_to_codes(words: Any, bits: int) -> Tensor:
     unsigned = array.view(np.uint64) if array.dtype == np.int64 else array
     width = -(-whole(bits, "bits", most=MAX_BITS) // 64)
     if array.shape[1] != width:
-        raise ValueError(f"codes of {bits} bits are {width} words each, got {array.shape[1]}")
+        raise ValueError(
+            f"codes of {bits} bits are {width} words each, got {array.shape[1]}"
+        )
     rows = unsigned.astype(">u8").view(np.uint8).reshape(len(array), 8 * width)
     used = -(-bits // 8)
     if rows[:, used:].any():

@@ -8,7 +8,7 @@ import stat
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from .locks import is_at, try_lock
 
@@ -61,7 +61,7 @@ class Output:
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Output]:
+def replacing(path: Path) -> Iterator[BinaryIO]:
     """Open a new file that takes the place of `path` once it is whole and on the disk.
 
     Each call writes under a hidden name of its own, so that several processes and threads
@@ -82,7 +82,7 @@ def replacing(path: Path) -> Iterator[Output]:
     try:
         with file:
             output = Output(file)
-            yield output
+            yield cast(BinaryIO, output)  # what writers need of one
             output.finish()
             _inherit(file.fileno(), target)
             if os.name == "posix":  # while the lock is held; elsewhere it must be closed

@@ -1,4 +1,4 @@
-"""Load what torch.save wrote, after a look at its checksums, which torch.load leaves out."""
+"""Load what torch.save wrote, and compare its checksums, which torch.load does not."""
 
 import os
 import pickle

@@ -1,6 +1,6 @@
 """Locks between processes and threads, held through files; a kill sets them free.
 
-They are advisory (`flock`). Where a system or a file system has none, work goes on unlocked.
+They are advisory (`flock`). Where a file system has none, work goes on unlocked.
 """
 
 import contextlib

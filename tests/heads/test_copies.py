@@ -245,7 +245,7 @@ def test_plain_averages_of_buffers_are_refused_in_words():
 
 def test_averaged_buffers_of_a_layer_alone_are_refused():
     a, b = (torch.randint(2, (60, 1)) * 2.0 - 1 for _ in range(2))
-    layer = NMLayer(4, 2, scorer=Correlation("equal"))
+    layer = NMLayer(4, 2, scorer=Correlation(weighting="equal"))
     averaged = AveragedModel(
         layer, multi_avg_fn=get_ema_multi_avg_fn(0.5), use_buffers=True
     )

@@ -35,7 +35,9 @@ def trainer(epoch):
         nn.init.constant_(next(module.parameters()), epoch)
     made = SimpleNamespace(
         models=models,
-        optimizers={"trunk_optimizer": torch.optim.SGD(models["trunk"].parameters(), epoch)},
+        optimizers={
+            "trunk_optimizer": torch.optim.SGD(models["trunk"].parameters(), epoch)
+        },
         lr_schedulers={},
         loss_funcs={"metric_loss": nn.BatchNorm1d(2)},
         mining_funcs={},

@@ -69,7 +69,7 @@ def test_gradients_reach_every_neuron_of_a_group(scorer):
 
 def test_a_group_moves_half_as_fast_as_a_single_neuron():
     a, b = random_codes(60, 1, 1), random_codes(60, 1, 2)
-    layer = NMLayer(4, 2, scorer=Correlation("equal"))
+    layer = NMLayer(4, 2, scorer=Correlation(weighting="equal"))
     layer.observe(torch.cat([a, b, -a, b], 1))
     layer.freeze()
     u = torch.zeros(1, 4, requires_grad=True)
@@ -130,7 +130,7 @@ def test_a_frozen_layer_does_not_observe():
 
 
 def test_labels_are_not_needed_for_equal_weights():
-    layer = NMLayer(12, 5, scorer=Correlation("equal"))
+    layer = NMLayer(12, 5, scorer=Correlation(weighting="equal"))
     layer.observe(random_codes(40, 12))
     layer.freeze()
     assert layer.phase == "frozen"
@@ -214,7 +214,7 @@ def test_a_bit_that_was_pruned_has_no_part_in_what_is_lifted():
 
 def test_a_negated_bit_points_the_same_way_lifted_as_before_the_merge():
     a, b = random_codes(60, 1, 1), random_codes(60, 1, 2)
-    layer = NMLayer(4, 2, scorer=Correlation("equal"))
+    layer = NMLayer(4, 2, scorer=Correlation(weighting="equal"))
     codes = torch.cat([a, b, -a, b], 1)
     layer.observe(codes)
     layer.freeze()

@@ -147,7 +147,7 @@ def test_every_scorer_partitions_with_unit_weights(name, seed, out_bits):
 def test_correlation_merges_a_bit_with_its_negation():
     a, b = random_codes(60, 1, 1), random_codes(60, 1, 2)
     codes = torch.cat([a, b, -a, b], 1)
-    scorer = Correlation("equal")
+    scorer = Correlation(weighting="equal")
     groups, weights = scorer.group(observed(scorer, codes, None), 2, 2)
     assert groups.tolist() == [0, 1, 0, 1]
     assert weights.tolist() == [0.5, 0.5, -0.5, 0.5]
@@ -187,7 +187,7 @@ def test_importance_weights_without_importance_are_equal():
 def test_importance_is_measured_where_it_is_used():
     codes, labels = random_codes(20, 4), random_labels(20, "class ids")
     for scorer, used in [
-        (Correlation("equal"), False),
+        (Correlation(weighting="equal"), False),
         (Correlation(), True),
         (DropOne(), True),
         (make_scorer("prune"), True),

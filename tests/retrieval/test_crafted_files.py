@@ -155,7 +155,9 @@ def test_an_engine_of_another_index_is_refused(tmp_path, name):
     if name == "type":
         index._engine = filled("hnsw", codes)._engine
     elif name == "ids":
-        index._engine = filled("ivf", codes, torch.arange(40) + 1, nlist=4, nprobe=2)._engine
+        index._engine = filled(
+            "ivf", codes, torch.arange(40) + 1, nlist=4, nprobe=2
+        )._engine
     elif name == "d":
         index._engine = filled("ivf", random_codes(40, 64), nlist=4, nprobe=2)._engine
     else:
@@ -191,12 +193,20 @@ def rewrite(folder, **values):
 
 @pytest.mark.parametrize(
     "name",
-    ["../secret", "/etc/passwd", "head-0.safetensors", "sub/head-0123456789abcdef"
-     ".safetensors", 3, None, ["x"], ""],
+    [
+        "../secret",
+        "/etc/passwd",
+        "head-0.safetensors",
+        "sub/head-0123456789abcdef.safetensors",
+        3,
+        None,
+        ["x"],
+        "",
+    ],
 )
 def test_weights_never_leave_the_folder(folder, name):
     rewrite(folder, weights=name)
-    with pytest.raises(ValueError, match="names the weights .*in the same folder"):
+    with pytest.raises(ValueError, match=r"names the weights .*in the same folder"):
         HashEncoder.from_pretrained(folder, nn.Identity())
 
 
@@ -212,7 +222,10 @@ def test_weights_are_a_regular_file(folder):
     ("layers", "message"),
     [
         ([{"type": "Linear", "in_features": 2**20, "out_features": 2**20}], "do not fit"),
-        ([{"type": "Linear", "in_features": 2**40, "out_features": 1}], "wrong description"),
+        (
+            [{"type": "Linear", "in_features": 2**40, "out_features": 1}],
+            "wrong description",
+        ),
         ([{"type": "Linear", "in_features": True, "out_features": 9}], "wrong description"),
         ([{"type": "Linear", "in_features": 3.0, "out_features": 9}], "wrong description"),
         ([{"type": "Linear", "in_features": -3, "out_features": 9}], "wrong description"),

@@ -121,9 +121,7 @@ SOURCES = {
 def test_every_kind_of_data(source, workers):
     data, transform = SOURCES[source]
     head = linear()
-    encoder = HashEncoder(
-        nn.Identity(), head, transform, batch_size=3, num_workers=workers
-    )
+    encoder = HashEncoder(nn.Identity(), head, transform, batch_size=3, num_workers=workers)
     assert (
         encoder.encode(data).tolist()
         == HashEncoder(nn.Identity(), head).encode(ROWS).tolist()

@@ -98,7 +98,8 @@ def test_loaders_whose_order_nobody_knows_are_refused(data, message):
         encoder().encode(data)
 
 
-def refused(head, x=X.repeat(10, 1), batch_size=4):
+def refused(head, batch_size):
+    x = X.repeat(10, 1)
     with pytest.raises(ValueError, match="so every code would be the same: use the"):
         HashEncoder(nn.Identity(), head, batch_size=batch_size).encode(x)
 

@@ -83,10 +83,12 @@ def test_later_training_of_the_trunk_reaches_the_encoder():
 
 def test_parts_that_are_used_twice_stay_one():
     shared = nn.Sequential(nn.Linear(6, 6), nn.Dropout())
-    module, head, x = nn.Sequential(shared, nn.ReLU(), shared), nn.Linear(6, 9), torch.ones(2, 6)
-    assert torch.equal(
-        HashEncoder(module, head).encode(x), expected_codes(module, head, x)
+    module, head, x = (
+        nn.Sequential(shared, nn.ReLU(), shared),
+        nn.Linear(6, 9),
+        torch.ones(2, 6),
     )
+    assert torch.equal(HashEncoder(module, head).encode(x), expected_codes(module, head, x))
 
 
 @pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")

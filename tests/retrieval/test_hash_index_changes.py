@@ -38,7 +38,8 @@ def test_strings_as_ids(kind, form, tmp_path):
             [None if i < 0 else NAMES[i] for i in row] for row in expected[1].tolist()
         ]
         for ours, theirs in zip(
-            each.range_search(codes[:5], 4)[1], plain.range_search(codes[:5], 4)[1],
+            each.range_search(codes[:5], 4)[1],
+            plain.range_search(codes[:5], 4)[1],
             strict=True,
         ):
             assert ours.tolist() == [NAMES[i] for i in theirs.tolist()]

@@ -86,11 +86,11 @@ WRAPPERS = {
     "compiled": lambda module: torch.compile(module, backend="eager"),
     "DataParallel": nn.DataParallel,
     "both": lambda module: nn.DataParallel(torch.compile(module, backend="eager")),
-    "part": lambda module: nn.Sequential(
-        *(torch.compile(part, backend="eager") for part in module)
-    )
-    if isinstance(module, nn.Sequential)
-    else module,
+    "part": lambda module: (
+        nn.Sequential(*(torch.compile(part, backend="eager") for part in module))
+        if isinstance(module, nn.Sequential)
+        else module
+    ),
 }
 
 
@@ -131,7 +131,7 @@ def test_a_checkpoint_of_lightning(tmp_path, prefix, name):
     coder = HashEncoder.from_checkpoint(*modules(), tmp_path / "last.ckpt")
     assert torch.equal(coder.encode(DATA), HashEncoder(trunk, head).encode(DATA))
     torch.save({"state_dict": {"net.weight": torch.zeros(1)}}, tmp_path / "last.ckpt")
-    with pytest.raises(ValueError, match="Lightning without one 'trunk'.*save {'trunk'"):
+    with pytest.raises(ValueError, match=r"Lightning without one 'trunk'.*save \{'trunk'"):
         HashEncoder.from_checkpoint(*modules(), tmp_path / "last.ckpt")
 
 

@@ -66,7 +66,9 @@ def test_the_error_names_item_and_file(photos, workers):
             encoder(num_workers=workers).encode([photos[i] for i in rows])
     plain = encoder(num_workers=workers)
     plain.transform = None
-    with pytest.raises(OSError, match=r"item 0 \(.*00.png\) could not be read: Unidentified"):
+    with pytest.raises(
+        OSError, match=r"item 0 \(.*00.png\) could not be read: Unidentified"
+    ):
         plain.encode(Files(photos))
 
 

@@ -56,6 +56,7 @@ class Scorer:
 
     def __init__(
         self,
+        *,
         weighting: Weighting | None = None,
         every_n_steps: int = EVERY_N_STEPS,
         max_items: int | None = None,

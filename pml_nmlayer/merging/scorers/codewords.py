@@ -28,7 +28,7 @@ class Codewords(Scorer):
     needs_codewords = True
 
     def __init__(self) -> None:
-        super().__init__("equal")
+        super().__init__(weighting="equal")
 
     def edges(self, graph: RedundancyGraph, out_bits: int) -> tuple[Tensor, None]:
         """Strengths |ρ|: by them a schedule sees whether bits change; groups do not."""

@@ -21,9 +21,11 @@ class Prune(Scorer):
     ranks_bits = True
 
     def __init__(
-        self, every_n_steps: int = EVERY_N_STEPS, max_items: int | None = None
+        self, *, every_n_steps: int = EVERY_N_STEPS, max_items: int | None = None
     ) -> None:
-        super().__init__("equal", every_n_steps, max_items)
+        super().__init__(
+            weighting="equal", every_n_steps=every_n_steps, max_items=max_items
+        )
 
     def edges(self, graph: RedundancyGraph, out_bits: int) -> tuple[Tensor, Tensor | None]:
         """Strengths between anchors and the others; which of them is of no consequence."""
@@ -52,12 +54,15 @@ class Random(Scorer):
 
     def __init__(
         self,
+        *,
         seed: int = 0,
         weighting: Weighting = "equal",
         every_n_steps: int = EVERY_N_STEPS,
         max_items: int | None = None,
     ) -> None:
-        super().__init__(weighting, every_n_steps, max_items)
+        super().__init__(
+            weighting=weighting, every_n_steps=every_n_steps, max_items=max_items
+        )
         self.seed = seed
 
     def edges(self, graph: RedundancyGraph, out_bits: int) -> tuple[Tensor, None]:

@@ -21,11 +21,14 @@ class Correlation(Scorer):
 
     def __init__(
         self,
+        *,
         weighting: Weighting = "importance",
         every_n_steps: int = 2 * EVERY_N_STEPS,
         max_items: int | None = None,
     ) -> None:
-        super().__init__(weighting, every_n_steps, max_items)
+        super().__init__(
+            weighting=weighting, every_n_steps=every_n_steps, max_items=max_items
+        )
 
     def edges(self, graph: RedundancyGraph, out_bits: int) -> tuple[Tensor, None]:
         """Strengths |ρ|."""

@@ -22,10 +22,13 @@ class FunctionScorer(Scorer):
     def __init__(
         self,
         function: Callable[[Tensor, Tensor], Tensor],
+        *,
         every_n_steps: int = 1,
         max_items: int | None = None,
     ) -> None:
-        super().__init__("equal", every_n_steps, max_items)
+        super().__init__(
+            weighting="equal", every_n_steps=every_n_steps, max_items=max_items
+        )
         self.function = function
 
     def measure(self, codes: Tensor, labels: Tensor | None) -> Measurement:
