@@ -14,7 +14,7 @@ BLOCKS = re.findall(r"```python\n(.*?)```(?:\n\n```text\n(.*?)```)?", README, re
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # PML asks for a miner and a sampler
 def test_examples():
-    assert len(BLOCKS) == 2
+    assert len(BLOCKS) == 3
     torch.manual_seed(0)
     names = {}
     for code, expected in BLOCKS:

@@ -4,9 +4,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..heads.folding import Readout
+from ..classes.served import Readout
 from .features import FeatureMap
 
+_RIDGE = 0.1  # times the mean second moment of a feature
 SHARPNESS = 20.0  # of the softmax over anchors, for features of unit length
 
 
@@ -22,6 +23,8 @@ class AnchorHead(nn.Module):
         num_classes: width of p; 0 for none.
 
     Shapes:   z (B, D), p (B, num_classes) or None -> (B, K).
+    Source:   this package; anchors as in anchor graph hashing (Liu et al., ICML 2011).
+              Differs: anchors and codewords are trained.
     """
 
     def __init__(self, anchors: Tensor, *, bits: int, num_classes: int) -> None:
@@ -51,11 +54,24 @@ class AnchorHead(nn.Module):
             z: (N, D) features.
             probabilities: (N, num_classes), or None.
         """
+        if len(self.anchor_weight) == 0:
+            self._regress(outputs, z)
+            return
         nearness = F.linear(z, self.anchor_weight, self.anchor_bias).softmax(1)
         share = 1.0 if probabilities is None else 0.5
         self.anchor_words.copy_(share * _means(outputs, nearness))
         if probabilities is not None:
             self.class_words.copy_(share * _means(outputs, probabilities))
+
+    def _regress(self, outputs: Tensor, z: Tensor) -> None:
+        """Ridge regression of wanted outputs, where there are no anchors."""
+        centre, mean = z.mean(0), outputs.mean(0)
+        gram = (z - centre).double().T @ (z - centre).double()
+        gram.diagonal().add_(_RIDGE * gram.diagonal().mean() + 1e-12)
+        moments = (z - centre).double().T @ (outputs - mean).double()
+        weight = torch.linalg.solve(gram, moments).T.float()
+        self.weight.copy_(weight)
+        self.bias.copy_(mean - weight @ centre)
 
     @torch.no_grad()
     def fold(
@@ -68,13 +84,12 @@ class AnchorHead(nn.Module):
             classifier: weight (C, D) and bias (C,) of scores of embeddings, or None.
 
         Returns:
-            a Readout of a Linear or of a Readout.
+            a Linear, or a Readout of it where there are anchors or classes.
         """
-        module = Readout(
-            _linear(*features.of_raw(self.weight, self.bias)),
-            _linear(*features.of_raw(self.anchor_weight, self.anchor_bias)),
-            _linear(self.anchor_words),
-        )
+        module: nn.Module = _linear(*features.of_raw(self.weight, self.bias))
+        if len(self.anchor_weight):
+            anchors = _linear(*features.of_raw(self.anchor_weight, self.anchor_bias))
+            module = Readout(module, anchors, _linear(self.anchor_words))
         if classifier is not None:
             module = Readout(module, _linear(*classifier), _linear(self.class_words))
         return module.eval().requires_grad_(False)

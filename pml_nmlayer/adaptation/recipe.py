@@ -51,6 +51,7 @@ def fit_codes(
     start: Linear | None = None,
     progress: bool = False,
     steps: int = STEPS,
+    linear: bool = False,
 ) -> FittedCodes:
     """Learn codes from embeddings, and from labels as far as there are any.
 
@@ -66,6 +67,7 @@ def fit_codes(
             with its outputs beside those of the anchors.
         progress: show a bar.
         steps: of training.
+        linear: make one Linear, without anchors and class read-out.
 
     Returns:
         the module from embeddings to outputs, and the classes.
@@ -111,7 +113,10 @@ def fit_codes(
         random_state,
     )
     sharp = None if probabilities is None else sharpened(probabilities)
-    head = _started_head(z, sharp, teacher, bits, start, features, random_state)
+    if linear:
+        sharp = classifier = None  # the graph knows of classes all the same
+    anchors = 0 if linear else max(1, min(ANCHORS, len(z) // 5))
+    head = _started_head(z, sharp, teacher, bits, start, features, random_state, anchors)
     give_codewords(head, teacher, classes[searched], bits, random_state)
     with torch.enable_grad():
         train_head(
@@ -128,9 +133,11 @@ def _started_head(
     start: Linear | None,
     features: FeatureMap,
     seed: int,
+    count: int,
 ) -> AnchorHead:
-    count = max(1, min(ANCHORS, len(z) // 5))
-    anchors = spherical_kmeans(F.normalize(z, dim=1), count, seed=seed)
+    anchors = z[:0]
+    if count:
+        anchors = spherical_kmeans(F.normalize(z, dim=1), count, seed=seed)
     classes = 0 if probabilities is None else probabilities.shape[1]
     head = AnchorHead(anchors, bits=bits, num_classes=classes)
     wanted = rotated_components(teacher, bits, seed=seed)

@@ -84,6 +84,8 @@ def whitening_matrix(covariance: Tensor, *, shrinkage: float = 0.4) -> Tensor:
     Raises:
         ValueError: shrinkage outside [0, 1].
 
+    Source:   whitening with a shrunk covariance (Ledoit and Wolf, 2004).  Differs: s is given.
+
     Example:
         >>> whitening_matrix(torch.diag(torch.tensor([4.0, 1.0])), shrinkage=0)
         tensor([[0.5000, 0.0000],
@@ -116,6 +118,8 @@ def linear_discriminants(
 
     Returns:
         weight (C, D) and bias (C,) of the class scores, float64.
+
+    Source:   linear discriminant analysis (Fisher, 1936).  Differs: no.
 
     Example:
         >>> moments = ClassMoments.empty(2, 1)

@@ -5,31 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..classes.read_out import ClassReadOut
-
-
-class Readout(nn.Module):
-    r"""Add the codewords of the classes that a classifier predicts.
-
-    Formula:  neurons(x) + words(softmax(classes(x))).
-
-    Args:
-        neurons: maps x to K outputs.
-        classes: maps x to C scores.
-        words: the C codewords of K bits, times their strength, as a Linear without bias.
-
-    Shapes:   x (B, in_features) -> (B, K).
-    Source:   this package; see `ClassReadOut`.  Differs: no.
-    """
-
-    def __init__(self, neurons: nn.Module, classes: nn.Linear, words: nn.Linear) -> None:
-        super().__init__()
-        self.neurons = neurons  # no "code": what torch.export returns has one of its own
-        self.classes = classes
-        self.words = words
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map trunk outputs to outputs of the code before its last activation."""
-        return self.neurons(x) + self.words(self.classes(x).softmax(1))
+from ..classes.served import Readout as Readout
 
 
 class Folded(nn.Module):

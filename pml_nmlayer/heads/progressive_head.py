@@ -12,6 +12,7 @@ from ..codes.convention import binarize
 from ..merging.chain import MergeChain
 from ..merging.scorers.base import Scorer
 from ..runtime.configured import Configured
+from .adapting import Adapting
 from .folding import Folded, empty_fold, fold_into
 from .longer_codes import Longer, LongerCodes, check_reached
 from .neurons import merged_neurons
@@ -24,7 +25,7 @@ from .width import has_constant_width
 Activation = Literal["tanh"] | None
 
 
-class ProgressiveHead(OldNames, Staged, Configured):
+class ProgressiveHead(Adapting, OldNames, Staged, Configured):
     r"""Hash head that starts long and redundant and is merged stage by stage.
 
     Formula:  h = act(M_s ... M_1 (W x + b) + r), with the merges M of the stages passed so

@@ -203,7 +203,7 @@ MODES = [{}, {"find_unused_parameters": True}, {"static_graph": True}]
 
 
 @pytest.mark.parametrize("mode", MODES, ids=str)
-@pytest.mark.parametrize("options", KINDS, ids=str)
+@pytest.mark.parametrize("options", [KINDS[0], KINDS[3]], ids=str)
 def test_distributed_data_parallel(options, mode, tmp_path):
     with process_group(0, 1, str(tmp_path)):
         model = model_of(options)
@@ -217,6 +217,9 @@ def test_distributed_data_parallel(options, mode, tmp_path):
             torch.testing.assert_close(found, value)
             grads = [p.grad for p in model.parameters()]
             torch.testing.assert_close(grads, list(slopes), rtol=1e-4, atol=1e-6)
+        # Its reducer has to go before the group does, whose threads it would wait for
+        del parallel, found, grads
+        gc.collect()
 
 
 def test_what_a_gathering_wrapper_loses_is_refused():
@@ -313,7 +316,7 @@ def test_outputs_of_another_stage_are_refused(options):
             loss(h, Y)
 
 
-@pytest.mark.parametrize("options", KINDS, ids=str)
+@pytest.mark.parametrize("options", [KINDS[0], KINDS[3]], ids=str)
 def test_forward_passes_without_a_loss_hold_nothing(options):
     model = model_of(options)
     made = []
