@@ -84,7 +84,7 @@ def whitening_matrix(covariance: Tensor, *, shrinkage: float = 0.4) -> Tensor:
     Raises:
         ValueError: shrinkage outside [0, 1].
 
-    Source:   whitening with a shrunk covariance (Ledoit and Wolf, 2004).  Differs: s is given.
+    Source:   a shrunk covariance (Ledoit and Wolf, 2004).  Differs: s is given.
 
     Example:
         >>> whitening_matrix(torch.diag(torch.tensor([4.0, 1.0])), shrinkage=0)
