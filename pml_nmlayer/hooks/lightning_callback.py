@@ -7,6 +7,8 @@ import importlib
 import sys
 from typing import Any
 
+from ..heads.unfinished import warn_if_unfinished
+from .first_look import check_optimizers
 from .progressive_merging import ProgressiveMerging
 
 _PACKAGES = ("lightning.pytorch", "pytorch_lightning")
@@ -42,6 +44,9 @@ class ProgressiveMergingCallback(_Callback):
     the score of that checkpoint is then the one from before the merge. An epoch that was
     cut short by max_steps makes no step.
 
+    The code length is logged as "bits" at the end of each epoch, or as "bits/NAME" with a
+    name of your own. A training that ends before the last merge ends with a warning.
+
     Args:
         merging: a `ProgressiveMerging`, whose head is part of the LightningModule.
         monitor: name of a metric that was logged, for schedules that need one. In epochs
@@ -53,7 +58,8 @@ class ProgressiveMergingCallback(_Callback):
     Raises:   TypeError: merging is something else.
               ValueError: a monitor is missing or superfluous; the head is not part of the
               module; the metric was not logged (the message lists those that were).
-              RuntimeError: a checkpoint from training without this callback.
+              RuntimeError: a checkpoint from training without this callback; no optimizer
+              holds the head.
               ImportError: on import of this module, if Lightning is not installed.
     Source:   Lightning 2, order of hooks.  Differs: no.
 
@@ -138,7 +144,13 @@ class ProgressiveMergingCallback(_Callback):
                 "under another name. To merge a model that is trained already, load its "
                 "weights and begin a new fit without ckpt_path"
             )
+        check_optimizers(self.merging.head, trainer.optimizers, pl_module)
         self._started = True
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        """Say if merges are still to come."""
+        if not trainer.interrupted:
+            warn_if_unfinished(self.merging.head, "left by a training that ended")
 
     def on_train_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
@@ -163,6 +175,8 @@ class ProgressiveMergingCallback(_Callback):
         if self._validated or not (self.merging.needs_metric and trainer.enable_validation):
             self._end_epoch(trainer)
         self._validated, self._metric = False, None
+        name = "bits" if self.name == "merging" else f"bits/{self.name}"
+        pl_module.log(name, float(self.merging.head.bits), sync_dist=True)
 
     def _end_epoch(self, trainer: Any) -> None:
         epoch = trainer.current_epoch + 1
