@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .codes import pack_codes as pack_codes
     from .codes import unpack_codes as unpack_codes
     from .evaluation import HammingAccuracyCalculator as HammingAccuracyCalculator
+    from .hasher import Hasher as Hasher
     from .hooks import ProgressiveMerging as ProgressiveMerging
     from .layers import NMLayer as NMLayer
     from .layers import ProgressiveHead as ProgressiveHead
@@ -25,6 +26,7 @@ _ROOMS = {
     "HammingAccuracyCalculator": "evaluation",
     "HashEncoder": "retrieval",
     "HashIndex": "retrieval",
+    "Hasher": "hasher",
     "NMLayer": "layers",
     "NMLoss": "losses",
     "ProgressiveHead": "layers",
@@ -38,6 +40,7 @@ __all__ = [
     "HammingAccuracyCalculator",
     "HashEncoder",
     "HashIndex",
+    "Hasher",
     "NMLayer",
     "NMLoss",
     "ProgressiveHead",

@@ -21,6 +21,8 @@ ROOMS = [
     ["layers"],
     ["losses", "miners", "samplers"],
     ["hooks", "evaluation", "retrieval"],
+    ["adaptation"],
+    ["hasher"],
     ["multilabel"],
     ["plots"],
 ]

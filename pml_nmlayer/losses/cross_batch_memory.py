@@ -142,7 +142,8 @@ class HashCrossBatchMemory(CrossBatchMemory):
         if embeddings.ndim != 2 or embeddings.shape[1] != self.embedding_size:
             raise ValueError(
                 f"embeddings must have embedding_size={self.embedding_size} columns, got "
-                f"shape {tuple(embeddings.shape)}"
+                f"shape {tuple(embeddings.shape)}; outputs of a head that merges keep "
+                "their width with constant_width=True, which NMLoss sets by itself"
             )
 
     def reset_queue(self) -> None:

@@ -166,9 +166,9 @@ class HashEncoder:
             `path`; read it with `read_codes`, or `numpy.load(path, mmap_mode="r")`.
 
         Raises:
-            ValueError: as for `encode`; what lies there is damaged, or was begun with other
-                rows, bits, model (by `states.checksum`), amp or number of processes; or it
-                has skipped items, and `unreadable` is "raise".
+            ValueError: as for `encode`; or what lies there is damaged, or has skipped items
+                although `unreadable` is "raise". Or it was begun with other rows, bits,
+                model (by `states.checksum`), amp or number of processes.
             TypeError: data without a length or without items by number.
             FileExistsError: `path` exists and was not written by this method.
             BlockingIOError: another process is encoding to `path`.

@@ -19,8 +19,8 @@ def eval_view(module: nn.Module) -> nn.Module:
         module: with parts in any mode.
 
     Raises:
-        ValueError: a part in training mode that cannot be made anew: compiled TorchScript,
-            or one that keeps a method of its own, so that the new part would call the old.
+        ValueError: a part in training mode that cannot be made anew. It is TorchScript, or
+            it keeps a method of its own, so that the new part would call the old.
     """
     if not any(part.training for part in module.modules()):
         return module

@@ -110,7 +110,7 @@ def read(
     """Yield batches in order, without labels.
 
     A tensor or array is cut into slices. A sequence or a map-style dataset is read item by
-    item, by workers if there are any; an IterableDataset is read by this process alone,
+    item, by workers if there are any. An IterableDataset is read by this process alone,
     since workers would repeat its items. Anything else that can be iterated holds batches
     already. An item or a batch may be (data, label, ...), of which the data is taken.
 

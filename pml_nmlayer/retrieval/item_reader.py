@@ -16,7 +16,13 @@ _FILES = ("samples", "imgs", "images", "paths", "files", "filenames")
 
 @dataclass
 class Batch:
-    """Rows that were read, and why others were not, by their place in the batch."""
+    """Rows that were read, and why others were not.
+
+    Args:
+        size: number of rows, read or not.
+        data: those that were read; None if none was.
+        unreadable: reasons by place in the batch.
+    """
 
     size: int
     data: Tensor | None

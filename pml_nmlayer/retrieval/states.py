@@ -56,9 +56,9 @@ def read_checkpoint(
 
     Args:
         path: a folder of PML's HookContainer (trunk_*.pth and embedder_*.pth), two files
-            (trunk, head), one file that holds {"trunk": ..., "embedder": ...}, or a
-            checkpoint of Lightning, whose module has these attributes; "head" may stand for
-            "embedder".
+            (trunk, head), or one file that holds {"trunk": ..., "embedder": ...}. Or a
+            checkpoint of Lightning, whose module has these attributes. In both, "head" may
+            stand for "embedder".
         which: "latest" or "best" of the checkpoints in a folder.
 
     Returns:

@@ -81,6 +81,7 @@ def test_a_set_comes_back_and_the_one_before_goes(tmp_path):
 @pytest.mark.parametrize("how", ["before", "after"])
 def test_killed_at_any_file(tmp_path, monkeypatch, how, caplog):
     """Before or after each file is renamed or removed."""
+    caplog.set_level(logging.WARNING, logger="PML")
     found = []
     for step in range(1, 100):
         folder = tmp_path / str(step)

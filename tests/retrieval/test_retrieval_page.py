@@ -16,7 +16,7 @@ BLOCKS = re.findall(r"```python\n(.*?)```(?:\n\n```text\n(.*?)```)?", PAGE, re.D
 
 @pytest.mark.filterwarnings("ignore:XDG_RUNTIME_DIR")  # the embedded server asks for it
 def test_snippets(monkeypatch):
-    assert len(BLOCKS) == 5
+    assert len(BLOCKS) == 6
     names = {}
     with server_folder() as folder, monkeypatch.context() as patch:
         patch.chdir(folder)

@@ -1,0 +1,92 @@
+"""Features of a head: embeddings that are centred, whitened and scaled."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .rows import blocks, take
+from .whitening import ClassMoments, whitening_matrix
+
+_PROBE = 4096  # items whose mean length sets the scale
+
+
+@dataclass
+class FeatureMap:
+    """The map z = A (x - m).
+
+    Args:
+        matrix: A (D, D).
+        centre: m (D,).
+    """
+
+    matrix: Tensor
+    centre: Tensor
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Map embeddings (N, D) to features (N, D)."""
+        return (x - self.centre) @ self.matrix.T
+
+    def of_raw(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """Rewrite a linear map of features as one of embeddings.
+
+        Args:
+            weight: (K, D) of z.
+            bias: (K,).
+
+        Returns:
+            weight and bias of x, float32.
+        """
+        composed = weight.double() @ self.matrix.double()
+        shifted = bias.double() - composed @ self.centre.double()
+        return composed.float(), shifted.float()
+
+    def of_features(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """Rewrite a linear map of embeddings as one of features.
+
+        Args:
+            weight: (K, D) of x.
+            bias: (K,).
+
+        Returns:
+            weight and bias of z, float32.
+        """
+        composed = torch.linalg.solve(self.matrix.double().T, weight.double().T).T
+        shifted = bias.double() + weight.double() @ self.centre.double()
+        return composed.float(), shifted.float()
+
+
+def fit_features(x: Any, classes: Tensor, count: int) -> tuple[FeatureMap, ClassMoments]:
+    """Whiten by the labelled items; centre on the unlabelled ones, if there are any.
+
+    Args:
+        x: (N, D) array or tensor; read once, in blocks.
+        classes: (N,) class indices; -1: unlabelled.
+        count: number of classes.
+
+    Returns:
+        the map, under which items have mean length 1, and the moments of labelled items.
+
+    Raises:
+        ValueError: x holds NaN or inf.
+    """
+    moments = ClassMoments.empty(count, x.shape[1])
+    unlabelled = classes < 0
+    if not bool(unlabelled.any()):
+        unlabelled = classes >= 0
+    total = torch.zeros(x.shape[1], dtype=torch.float64)
+    for rows, block in blocks(x):
+        if not bool(block.isfinite().all()):
+            raise ValueError("X holds NaN or inf: no codes can be learned from them")
+        known = classes[rows] >= 0
+        moments.update(block[known], classes[rows][known])
+        total += block[unlabelled[rows]].double().sum(0)
+    centre = total / int(unlabelled.sum())
+    matrix = whitening_matrix(moments.within_class_covariance())
+    features = FeatureMap(matrix.float(), centre.float())
+    probe = torch.linspace(0, len(x) - 1, min(len(x), _PROBE)).long()
+    length = features(take(x, probe)).norm(dim=1).mean()
+    if float(length) > 0:
+        features.matrix /= length
+    return features, moments

@@ -1,0 +1,163 @@
+"""The one default rule: from embeddings, labels if any, and a code length to a module."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .classifier import fit_classifier
+from .clusters import spherical_kmeans
+from .features import FeatureMap, fit_features
+from .head import AnchorHead
+from .rotation import rotated_components, rotated_towards
+from .rows import class_indices, take
+from .targets import (
+    SHARPENING,
+    give_codewords,
+    item_teacher,
+    neighbourhood_size,
+    sharpened,
+)
+from .training import STEPS, train_head
+
+SAMPLE = 20_000  # items of the graph, and of the classifier
+ANCHORS = 600
+
+Linear = tuple[Tensor, Tensor]  # weight and bias
+
+
+@dataclass
+class FittedCodes:
+    """What `fit_codes` learned.
+
+    Args:
+        module: maps raw embeddings (N, D) to outputs (N, bits); their sign is the code.
+        classes: (C, ...) the classes that labels named.
+    """
+
+    module: nn.Module
+    classes: Any
+
+
+@torch.no_grad()
+def fit_codes(
+    x: Any,
+    y: Any = None,
+    *,
+    bits: int,
+    random_state: int = 0,
+    start: Linear | None = None,
+    progress: bool = False,
+    steps: int = STEPS,
+) -> FittedCodes:
+    """Learn codes from embeddings, and from labels as far as there are any.
+
+    Unlabelled items are taken for the database that will be searched. A graph of their
+    neighbours teaches the codes. Labels whiten the features and name known classes.
+
+    Args:
+        x: (N, D) array or tensor of embeddings.
+        y: None, class ids (N,) or multi-hot rows (N, C); -1 or a row of -1: unlabelled.
+        bits: code length.
+        random_state: one seed always gives the same codes.
+        start: weight (bits, D) and bias (bits,) of a trained linear head. Learning begins
+            with its outputs beside those of the anchors.
+        progress: show a bar.
+        steps: of training.
+
+    Returns:
+        the module from embeddings to outputs, and the classes.
+
+    Raises:
+        ValueError: x is not (N, D) with N >= 1 and finite values, or y does not fit,
+            or start has another shape.
+
+    Example:
+        >>> x = torch.randn(200, 16)
+        >>> fit_codes(x, bits=8, steps=5).module(x).shape
+        torch.Size([200, 8])
+    """
+    if x.ndim != 2 or len(x) == 0:
+        raise ValueError(f"X must have shape (N, D) with N >= 1, got {tuple(x.shape)}")
+    classes, names = class_indices(y, len(x))
+    if start is not None and start[0].shape != (bits, x.shape[1]):
+        raise ValueError(
+            f"start must have weights of shape ({bits}, {x.shape[1]}), got "
+            f"{tuple(start[0].shape)}"
+        )
+    features, moments = fit_features(x, classes, len(names))
+    generator = torch.Generator().manual_seed(random_state)
+    labelled = _sample(torch.nonzero(classes >= 0).flatten(), generator)
+    searched = _searched(classes, labelled, generator)
+    z = features(take(x, searched))
+    classifier, probabilities = None, None
+    if len(names) > 1 and int(moments.counts.sum()) > len(names):
+        weight, bias, trusted = fit_classifier(
+            features(take(x, labelled)),
+            classes[labelled],
+            num_classes=len(names),
+            seed=random_state,
+        )
+        probabilities = F.linear(z, weight, bias).softmax(1)
+        _replace(probabilities, searched, trusted, labelled)
+        classifier = features.of_raw(SHARPENING * weight, SHARPENING * bias)
+    teacher = item_teacher(
+        z,
+        probabilities,
+        classes[searched],
+        neighbourhood_size(moments, len(z)),
+        random_state,
+    )
+    sharp = None if probabilities is None else sharpened(probabilities)
+    head = _started_head(z, sharp, teacher, bits, start, features, random_state)
+    give_codewords(head, teacher, classes[searched], bits, random_state)
+    with torch.enable_grad():
+        train_head(
+            head, z, sharp, teacher, steps=steps, seed=random_state, progress=progress
+        )
+    return FittedCodes(head.fold(features, classifier), names)
+
+
+def _started_head(
+    z: Tensor,
+    probabilities: Tensor | None,
+    teacher: Tensor,
+    bits: int,
+    start: Linear | None,
+    features: FeatureMap,
+    seed: int,
+) -> AnchorHead:
+    count = max(1, min(ANCHORS, len(z) // 5))
+    anchors = spherical_kmeans(F.normalize(z, dim=1), count, seed=seed)
+    classes = 0 if probabilities is None else probabilities.shape[1]
+    head = AnchorHead(anchors, bits=bits, num_classes=classes)
+    wanted = rotated_components(teacher, bits, seed=seed)
+    if start is not None:
+        weight, bias = features.of_features(*(part.detach().cpu() for part in start))
+        size = F.linear(z, weight, bias).square().mean().sqrt().clamp(min=1e-12)
+        head.weight.copy_(weight / size)
+        head.bias.copy_(bias / size)
+        wanted = rotated_towards(wanted, F.linear(z, head.weight, head.bias))
+    head.start_from(wanted, z, probabilities)
+    return head
+
+
+def _replace(values: Tensor, rows: Tensor, others: Tensor, other_rows: Tensor) -> None:
+    """Overwrite the values of rows that are among the other rows, too; both sorted."""
+    place = torch.searchsorted(other_rows, rows).clamp(max=len(other_rows) - 1)
+    both = other_rows[place] == rows
+    values[both] = others[place[both]]
+
+
+def _sample(rows: Tensor, generator: torch.Generator) -> Tensor:
+    return rows[torch.randperm(len(rows), generator=generator)[:SAMPLE]].sort().values
+
+
+def _searched(classes: Tensor, labelled: Tensor, generator: torch.Generator) -> Tensor:
+    """Choose the items of the graph: unlabelled ones, or all if those are few."""
+    unlabelled = torch.nonzero(classes < 0).flatten()
+    if len(unlabelled) * 4 >= int((classes >= 0).sum()):
+        return _sample(unlabelled, generator)
+    return _sample(torch.cat([labelled, unlabelled]), generator)

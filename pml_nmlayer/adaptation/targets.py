@@ -1,0 +1,116 @@
+"""What the head is asked for: a teacher of items, and codewords of known classes."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..classes.semantic_codebook import semantic_codebook
+from .head import AnchorHead
+from .teacher import neighbour_teacher
+from .whitening import ClassMoments
+
+CLASS_WEIGHT = 0.3  # of class probabilities beside features, in the graph
+NEIGHBOURS = (15, 20, 40)  # least, without labels, most
+DIMENSIONS = (16, 100)  # least and most
+SHARPENING = 3.0  # of class probabilities, in the read-out
+SPARE_CODEWORDS = 3
+CODEWORD_SIZE = 2.0  # beside outputs whose mean square is 1
+_MOST_CODEWORDS = 1000  # of more classes, the assignment takes its time
+_OWN_DIRECTIONS = 256  # where the teacher keeps classes apart
+_WIDEST = 512  # probabilities of more classes are projected before the graph
+
+
+def neighbourhood_size(moments: ClassMoments, size: int) -> tuple[int, int]:
+    """Choose neighbours and dimensions by the size of labelled classes.
+
+    Args:
+        moments: of the labelled items.
+        size: number of items of the graph.
+
+    Returns:
+        neighbours of each item, and dimensions of the teacher.
+    """
+    counts = moments.counts[moments.counts > 0]
+    if len(counts) < 2:
+        return NEIGHBOURS[1], DIMENSIONS[1]
+    each = float(counts.mean())
+    neighbours = min(max(round(each / 4), NEIGHBOURS[0]), NEIGHBOURS[2])
+    dimensions = min(max(round(2 * size / each), DIMENSIONS[0]), DIMENSIONS[1])
+    return neighbours, dimensions
+
+
+def item_teacher(
+    z: Tensor,
+    probabilities: Tensor | None,
+    classes: Tensor,
+    shape: tuple[int, int],
+    seed: int,
+) -> Tensor:
+    """Diffuse over neighbours; give the items of a class one vector, their mean.
+
+    Args:
+        z: (N, D) features.
+        probabilities: (N, C) class probabilities, or None.
+        classes: (N,) class indices; -1: unlabelled.
+        shape: neighbours and dimensions, see `neighbourhood_size`.
+        seed: of projections.
+
+    Returns:
+        (N, E) vectors of unit length.
+    """
+    points = F.normalize(z, dim=1)
+    if probabilities is not None:
+        known = F.normalize(probabilities, dim=1)
+        if known.shape[1] > _WIDEST:
+            generator = torch.Generator().manual_seed(seed)
+            known = known @ torch.randn(known.shape[1], _WIDEST, generator=generator)
+            known = known / _WIDEST**0.5
+        points = F.normalize(torch.cat([points, CLASS_WEIGHT * known], 1), dim=1)
+    teacher = neighbour_teacher(points, neighbours=shape[0], dimensions=shape[1], seed=seed)
+    labelled = classes >= 0
+    if bool(labelled.any()):
+        sums = torch.zeros(int(classes.max()) + 1, teacher.shape[1])
+        sums.index_add_(0, classes[labelled], teacher[labelled])
+        generator = torch.Generator().manual_seed(seed)
+        own = torch.randn(len(sums), _OWN_DIRECTIONS, generator=generator)
+        means = torch.cat([F.normalize(sums, dim=1), F.normalize(own, dim=1)], 1)
+        wide = F.pad(teacher, (0, _OWN_DIRECTIONS))
+        wide[labelled] = F.normalize(means, dim=1)[classes[labelled]]
+        return wide
+    return teacher
+
+
+def sharpened(probabilities: Tensor) -> Tensor:
+    """Make the likeliest class stand out: a mean of many codewords is no codeword.
+
+    Args:
+        probabilities: (N, C).
+
+    Returns:
+        (N, C), proportional to the third power.
+    """
+    return (SHARPENING * probabilities.clamp(min=1e-30).log()).softmax(1)
+
+
+def give_codewords(
+    head: AnchorHead, teacher: Tensor, classes: Tensor, bits: int, seed: int
+) -> None:
+    """Start known classes from a codebook, if most items of the graph are labelled.
+
+    Args:
+        head: changed in place.
+        teacher: (N, E) vectors of the items.
+        classes: (N,) class indices; -1: unlabelled.
+        bits: code length.
+        seed: of the codebook.
+    """
+    count = head.class_words.shape[1]
+    labelled = classes >= 0
+    few_enough = 1 < count <= min(_MOST_CODEWORDS, 2 ** min(bits, 30))
+    if not few_enough or 2 * int(labelled.sum()) < len(classes):
+        return
+    sums = torch.zeros(count, teacher.shape[1])
+    sums.index_add_(0, classes[labelled], teacher[labelled])
+    spare = min(SPARE_CODEWORDS, 2 ** min(bits, 30) // count - 1)
+    codewords = semantic_codebook(sums, bits, seed=seed % 2**31, spare=spare)
+    head.class_words.copy_(CODEWORD_SIZE * codewords.T)

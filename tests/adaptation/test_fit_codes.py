@@ -1,0 +1,125 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from pml_nmlayer.adaptation import fit_codes
+from pml_nmlayer.adaptation.features import FeatureMap
+from pml_nmlayer.adaptation.head import AnchorHead
+from pml_nmlayer.adaptation.objective import neighbour_distribution_loss
+from pml_nmlayer.adaptation.rotation import rotated_components
+from pml_nmlayer.retrieval.head_layers import build, describe
+
+STEPS = 5
+
+
+def groups(count=200, features=8, classes=4, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    y = torch.arange(count) % classes
+    x = torch.randn(count, features, generator=generator)
+    return x + 3 * F.one_hot(y, features), y
+
+
+def test_the_loss_is_that_of_a_loop():
+    generator = torch.Generator().manual_seed(1)
+    u = torch.randn(5, 3, generator=generator)
+    e = F.normalize(torch.randn(5, 4, generator=generator), dim=1)
+    total = 0.0
+    for i in range(5):
+        others = [j for j in range(5) if j != i]
+        wanted = [math.exp(float(e[i] @ e[j]) / 0.2) for j in others]
+        got = [math.exp(float(u[i].tanh() @ u[j].tanh()) / (3 * 0.2)) for j in others]
+        for p, q in zip(wanted, got, strict=True):
+            total -= p / sum(wanted) * math.log(q / sum(got))
+    assert neighbour_distribution_loss(u, e).item() == pytest.approx(total / 5, rel=1e-5)
+
+
+def test_a_folded_head_gives_the_outputs_of_the_head():
+    generator = torch.Generator().manual_seed(2)
+    head = AnchorHead(torch.eye(4)[:3], bits=5, num_classes=2)
+    for p in head.parameters():
+        p.data = torch.randn(p.shape, generator=generator)
+    matrix, centre = torch.randn(4, 4, generator=generator), torch.ones(4)
+    weight, bias = torch.randn(2, 4, generator=generator), torch.ones(2)
+    x = torch.randn(6, 4, generator=generator)
+    expected = head((x - centre) @ matrix.T, F.linear(x, weight, bias).softmax(1))
+    module = head.fold(FeatureMap(matrix, centre), (weight, bias))
+    torch.testing.assert_close(module(x), expected, atol=1e-4, rtol=1e-4)
+    copy = build(describe(module))
+    copy.load_state_dict(module.state_dict())
+    torch.testing.assert_close(copy(x), module(x))
+
+
+@pytest.mark.parametrize("bits", [2, 4, 9])
+def test_rotated_components_have_one_scale(bits):
+    outputs = rotated_components(torch.randn(50, 4), bits)
+    assert outputs.shape == (50, bits)
+    assert outputs.square().mean().item() == pytest.approx(1, rel=1e-4)
+    assert rotated_components(torch.ones(5, 4), bits).abs().max() == 0
+
+
+@pytest.mark.parametrize("labelled", ["none", "all", "half"])
+def test_one_seed_gives_the_same_codes_and_leaves_the_generators_alone(labelled):
+    x, y = groups()
+    y = {"none": None, "all": y, "half": torch.where(torch.arange(200) < 100, y, -1)}[
+        labelled
+    ]
+    torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    first = fit_codes(x, y, bits=6, random_state=3, steps=STEPS).module(x)
+    again = fit_codes(x, y, bits=6, random_state=3, steps=STEPS).module(x)
+    assert torch.equal(first, again)
+    assert torch.equal(torch.get_rng_state(), torch_state)
+    assert (np.random.get_state()[1] == numpy_state).all()  # noqa: NPY002
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+@pytest.mark.parametrize("kind", ["random", "equal", "constant column"])
+@pytest.mark.parametrize("labelled", [False, True])
+def test_few_and_degenerate_items_are_encoded(count, kind, labelled):
+    x, y = groups(count)
+    if kind == "equal":
+        x = torch.ones_like(x)
+    elif kind == "constant column":
+        x[:, 0] = 5
+    module = fit_codes(x, y if labelled else None, bits=12, steps=STEPS).module
+    assert module(x).shape == (count, 12)
+    assert module(x).isfinite().all()
+
+
+def test_wrong_arguments_are_refused():
+    x, y = groups()
+    for wrong in (x[0], x[:0]):
+        with pytest.raises(ValueError, match="shape"):
+            fit_codes(wrong, bits=4)
+    with pytest.raises(ValueError, match="one class id"):
+        fit_codes(x, y[:5], bits=4)
+    x[3, 3] = torch.nan
+    with pytest.raises(ValueError, match="NaN"):
+        fit_codes(x, bits=4)
+
+
+def test_a_trained_head_is_where_learning_starts():
+    x, _ = groups()
+    generator = torch.Generator().manual_seed(4)
+    start = torch.randn(6, 8, generator=generator), torch.randn(6, generator=generator)
+    outputs = fit_codes(x, bits=6, start=start, steps=STEPS).module(x)
+    agreement = (outputs.sign() == F.linear(x, *start).sign()).float().mean()
+    other = fit_codes(x, bits=6, steps=STEPS).module(x)
+    assert agreement > 0.7
+    assert agreement > (other.sign() == F.linear(x, *start).sign()).float().mean()
+    with pytest.raises(ValueError, match="start"):
+        fit_codes(x, bits=5, start=start)
+
+
+def test_features_and_embeddings_are_two_ways_to_write_one_map():
+    generator = torch.Generator().manual_seed(5)
+    x = torch.randn(9, 4, generator=generator)
+    features = FeatureMap(torch.randn(4, 4, generator=generator), torch.ones(4))
+    weight, bias = torch.randn(3, 4, generator=generator), torch.ones(3)
+    expected = F.linear(x, weight, bias)
+    there = F.linear(features(x), *features.of_features(weight, bias))
+    torch.testing.assert_close(there, expected, atol=1e-4, rtol=1e-4)
+    back = features.of_raw(*features.of_features(weight, bias))
+    torch.testing.assert_close(F.linear(x, *back), expected, atol=1e-4, rtol=1e-4)

@@ -1,0 +1,162 @@
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.datasets import load_digits
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.utils.estimator_checks import check_estimator
+
+from pml_nmlayer import Hasher, hasher
+from pml_nmlayer.adaptation import fit_codes
+from pml_nmlayer.codes import unpack_codes
+from pml_nmlayer.ranking import mean_average_precision
+
+
+@pytest.fixture(scope="module")
+def digits():
+    x, y = load_digits(return_X_y=True)
+    return x[:900].astype(np.float32), y[:900]
+
+
+@pytest.fixture
+def few_steps(monkeypatch):
+    monkeypatch.setattr(hasher, "fit_codes", partial(fit_codes, steps=3))
+
+
+@pytest.mark.usefixtures("few_steps")
+def test_codes_are_the_signs_of_the_outputs(digits):
+    x, y = digits
+    fitted = Hasher(bits=12, random_state=0).fit(x, y)
+    outputs, codes = fitted.outputs(x), fitted.encode(x)
+    assert outputs.dtype == np.float32
+    assert outputs.shape == (900, 12)
+    assert codes.dtype == np.uint8
+    assert (codes == np.packbits(outputs >= 0, axis=1)).all()
+    assert (fitted.transform(x) == codes).all()
+    assert (fitted.outputs(torch.from_numpy(x)) == outputs).all()
+
+
+@pytest.mark.usefixtures("few_steps")
+@pytest.mark.parametrize(
+    "labels",
+    [
+        lambda y: y.astype(str),
+        lambda y: np.array(["a", None, -1], dtype=object)[y % 3],
+        lambda y: np.where(y < 5, y, -1),
+        lambda y: np.zeros_like(y),
+        lambda y: np.full_like(y, -1),
+        lambda y: np.arange(len(y)),
+        lambda y: np.eye(10)[y],
+        lambda y: np.where((y < 5)[:, None], np.eye(10)[y], -1),
+        lambda y: y * 1_000_000_007,
+    ],
+)
+def test_any_labels(digits, labels):
+    x, y = digits
+    assert Hasher(bits=9).fit(x[:99], labels(y[:99])).encode(x).shape == (900, 2)
+
+
+@pytest.mark.usefixtures("few_steps")
+@pytest.mark.parametrize("dtype", [np.float16, np.float64, np.int32])
+def test_any_real_dtype(digits, dtype):
+    x, _ = digits
+    expected = Hasher(bits=8).fit(x).encode(x)
+    assert (Hasher(bits=8).fit(x.astype(dtype)).encode(x.astype(dtype)) == expected).all()
+
+
+@pytest.mark.usefixtures("few_steps")
+def test_it_can_be_cloned_and_refuses_other_widths(digits):
+    x, _ = digits
+    copy = clone(Hasher(bits=5, random_state=np.random.RandomState(1)))
+    copy.fit(x[:3, :4])
+    with pytest.raises(ValueError, match="is expecting 4 features"):
+        copy.encode(x)
+    with pytest.raises(ValueError, match="bits"):
+        Hasher(bits=0).fit(x)
+
+
+def test_unlabelled_digits_are_found_again(digits):
+    import faiss
+
+    x, y = digits
+    codes = unpack_codes(torch.from_numpy(Hasher(bits=12).fit(x).encode(x)), 12)
+    itq = faiss.ITQTransform(x.shape[1], 12, True)
+    itq.train(x - x.mean(0))
+    rival = torch.from_numpy(itq.apply(x - x.mean(0))).sign()
+    labels = torch.from_numpy(y)
+
+    def score(c):
+        return mean_average_precision(c[:200], labels[:200], c[200:], labels[200:])
+
+    assert score(codes) > score(rival) + 0.1
+
+
+@pytest.mark.usefixtures("few_steps")
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
+def test_scikit_learn_accepts_it():
+    results = check_estimator(Hasher(bits=8), on_fail=None, on_skip=None)
+    failed = [each for each in results if each["status"] not in ("passed", "skipped")]
+    assert not failed
+    assert sum(each["status"] == "passed" for each in results) > 40
+
+
+@pytest.mark.usefixtures("few_steps")
+def test_bits_can_be_searched_for_in_a_pipeline(digits):
+    x, y = digits
+    pipeline = make_pipeline(
+        StandardScaler(), Hasher(random_state=0), FunctionTransformer(bits)
+    )
+    search = GridSearchCV(
+        make_pipeline(pipeline, KNeighborsClassifier(metric="hamming")),
+        {"pipeline__hasher__bits": [4, 16]},
+        cv=2,
+    )
+    assert search.fit(x[:200], y[:200]).best_params_ == {"pipeline__hasher__bits": 16}
+
+
+def bits(codes):
+    return np.unpackbits(codes, axis=1)
+
+
+@pytest.mark.usefixtures("few_steps")
+@pytest.mark.parametrize("labels", [True, False])
+def test_saved_and_loaded(digits, tmp_path, labels):
+    x, y = digits
+    with pytest.raises(NotFittedError):
+        Hasher().save(tmp_path)
+    fitted = Hasher(bits=12).fit(x, y if labels else None)
+    fitted.save(tmp_path)
+    loaded = Hasher.load(tmp_path)
+    assert loaded.get_params()["bits"] == 12
+    assert (loaded.outputs(x) == fitted.outputs(x)).all()
+    assert loaded.n_features_in_ == 64
+    fitted.fit(x[:100]).save(tmp_path)  # over the old one
+    assert (Hasher.load(tmp_path).encode(x) == fitted.encode(x)).all()
+    (weights,) = tmp_path.glob("*.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\1")
+    with pytest.raises(ValueError, match="damaged"):
+        Hasher.load(tmp_path)
+    with pytest.raises(ValueError, match="has no config"):
+        Hasher.load(tmp_path / "none")
+
+
+@pytest.mark.usefixtures("few_steps")
+def test_an_index_and_a_stream(digits):
+    x, _ = digits
+    fitted = Hasher(bits=16).fit(x)
+    names = [f"item {i}" for i in range(len(x))]
+    index = fitted.index(x, names)
+    _, found = index.search(fitted.encode(x[:5]), k=1)
+    codes = fitted.encode(x)
+    same = [(codes[i] == codes[names.index(f)]).all() for i, (f,) in enumerate(found)]
+    assert all(same)
+    _, found = index.search_asymmetric(fitted.outputs(x[:5]), k=3)
+    assert np.asarray(found).shape == (5, 3)
+    parts = list(fitted.encode_blocks(x[i : i + 300] for i in range(0, 900, 300)))
+    assert (np.concatenate(parts) == codes).all()
