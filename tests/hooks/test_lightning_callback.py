@@ -321,7 +321,7 @@ def bits_in(folder):
     for path in folder.iterdir():
         step = int(path.stem.removeprefix("step="))
         state = torch.load(path, weights_only=True)["state_dict"]
-        lengths[step] = (24, 12, 6)[state["head.stage_count"]]
+        lengths[step] = (24, 12, 6)[state["head.merges.stage_count"]]
     return [lengths[step] for step in sorted(lengths)]
 
 
@@ -517,7 +517,7 @@ def test_bits_are_logged_under_the_name_of_a_callback(tmp_path):
     module = Module()
     merging = ProgressiveMerging(module.head, epochs_per_stage=1)
     logged, callback = Logged(), ProgressiveMergingCallback(merging, name="fine")
-    make_trainer(tmp_path, callback, logged, max_epochs=2).fit(module, loader())
+    make_trainer(tmp_path, callback, logged, max_epochs=2).fit(module, loader(), loader())
     assert logged.bits[-1] == {"bits/fine": 6}
 
 
