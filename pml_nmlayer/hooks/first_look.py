@@ -1,6 +1,6 @@
 """What goes wrong in a training from the start, said at the first step."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -26,23 +26,48 @@ def check_trainer(head: ProgressiveHead, trainer: Any) -> None:
     losses = getattr(trainer, "loss_funcs", None)
     if head.finished or not isinstance(losses, Mapping):
         return
-    own = [
-        module
-        for loss in losses.values()
-        if isinstance(loss, nn.Module)
-        for module in loss.modules()
-        if isinstance(module, NMLoss) and module.head is head
+    found = [
+        loss
+        for each in losses.values()
+        if isinstance(each, nn.Module)
+        for loss in nm_losses(head, each).values()
     ]
-    if own and not any(loss.training for loss in own):
-        raise RuntimeError(
-            "the NMLoss around the head is in eval mode, so the graph sees no usable batch "
-            "and no merge can follow: take it out of freeze_these, or call train()"
-        )
-    if not own and head.stage == 0 and head.current_layer.graph.seen_batches == 0:
+    check_mode(found)
+    if not found and head.stage == 0 and head.current_layer.graph.seen_batches == 0:
         raise RuntimeError(
             "no loss of the trainer is an NMLoss around this head, and the head has "
             "observed nothing: use loss_funcs={'metric_loss': NMLoss(loss, head)} with the "
             "head that is merged, not a copy"
+        )
+
+
+def nm_losses(head: ProgressiveHead, module: nn.Module) -> dict[str, NMLoss]:
+    """Find the losses by which a head observes, by their names.
+
+    Args:
+        head: the head.
+        module: a loss, or what holds losses.
+    """
+    return {
+        name: each
+        for name, each in module.named_modules()
+        if isinstance(each, NMLoss) and each.head is head
+    }
+
+
+def check_mode(losses: Sequence[NMLoss]) -> None:
+    """Refuse losses of which none is in training mode.
+
+    Args:
+        losses: around one head; none at all is no fault.
+
+    Raises:
+        RuntimeError: all are in eval mode, in which nothing is observed.
+    """
+    if losses and not any(loss.training for loss in losses):
+        raise RuntimeError(
+            "the NMLoss around the head is in eval mode, so the graph sees no usable batch "
+            "and no merge can follow: take it out of freeze_these, or call train()"
         )
 
 

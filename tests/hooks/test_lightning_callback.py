@@ -521,6 +521,28 @@ def test_bits_are_logged_under_the_name_of_a_callback(tmp_path):
     assert logged.bits[-1] == {"bits/fine": 6}
 
 
+def test_terms_are_logged_where_stats_are_wanted(tmp_path):
+    module, seen = Module(), {}
+    module.loss = NMLoss(SupConLoss(), module.head, collect_stats=True)
+
+    class Last(Callback):
+        def on_train_end(self, trainer, module):
+            seen.update(trainer.callback_metrics)
+
+    fit(tmp_path, module, callbacks=(Last(),), max_epochs=4)
+    assert seen["bits"] == 6
+    assert seen["loss/loss_term"] == pytest.approx(float(module.loss.loss_term))
+    assert seen["loss/loss_term"] > 0
+
+
+@pytest.mark.filterwarnings("ignore:Found 4 module")
+def test_a_loss_in_eval_mode(tmp_path):
+    module = Module()
+    module.loss.eval()  # and Lightning leaves it so
+    with pytest.raises(RuntimeError, match=r"NMLoss .* is in eval mode"):
+        fit(tmp_path, module)
+
+
 def test_a_training_that_ends_too_early_says_so(tmp_path):
     with pytest.warns(UnfinishedHeadWarning, match="12 bits is left by a training"):
         fit(tmp_path, max_epochs=3)
