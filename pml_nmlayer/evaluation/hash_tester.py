@@ -5,6 +5,7 @@ from typing import Any
 from pytorch_metric_learning.testers import BaseTester, GlobalEmbeddingSpaceTester
 
 from .hamming_accuracy_calculator import HammingAccuracyCalculator
+from .unfinished import watching
 
 
 def hash_tester(
@@ -13,7 +14,8 @@ def hash_tester(
     """Build a PML tester that leaves outputs as they are and judges them as codes.
 
     PML's testers scale embeddings to length 1. Signs do not notice, but everything that is
-    recorded of real outputs, as how far they are from -1 and +1, does.
+    recorded of real outputs, as how far they are from -1 and +1, does. A head whose merges
+    are not done is judged with a warning; see `watching`.
 
     Args:
         tester: a PML tester class; `multilabel(GlobalEmbeddingSpaceTester)` for multi-hot
@@ -40,4 +42,4 @@ def hash_tester(
     kwargs.setdefault("normalize_embeddings", False)
     if kwargs.get("accuracy_calculator") is None:
         kwargs["accuracy_calculator"] = HammingAccuracyCalculator()
-    return tester(**kwargs)
+    return watching(tester)(**kwargs)  # type: ignore[arg-type]

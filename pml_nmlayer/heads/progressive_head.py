@@ -20,6 +20,7 @@ from .old_names import OldNames, renamed_lift
 from .old_states import translate
 from .outputs import HeadOutputs, carry, unpack
 from .staged import Staged
+from .unfinished import warn_if_unfinished
 from .width import has_constant_width
 
 Activation = Literal["tanh"] | None
@@ -239,16 +240,7 @@ class ProgressiveHead(Adapting, OldNames, Staged, Configured):
     def _constant(self) -> int | None:
         return self.all_bits[0] if self.constant_width else None
 
-    @torch.no_grad()
-    def merge_next(self) -> None:
-        """Freeze the graph of this stage, merge, and go to the next stage.
-
-        All or nothing: where it raises, the head is as it was.
-
-        Raises:
-            RuntimeError: all merges are done, or nothing usable was observed since the last
-                one.
-        """
+    def _merge(self) -> None:
         layer, stage, classes = self.current_layer, self.stage, self.classes
         short = self.all_bits[stage + 1]
         codewords, agreement = None, None
@@ -313,6 +305,8 @@ class ProgressiveHead(Adapting, OldNames, Staged, Configured):
             ValueError: there is no code of that length.
         """
         stage = self.snapshots.stage_of(bits, self.merges.look_again())
+        if bits is None:
+            warn_if_unfinished(self, "folded")
         folded = self.snapshots.snapshot(stage, self.stage)
         if folded is None:
             folded = self._fold_into(self._empty_fold(self.all_bits[stage]), stage)

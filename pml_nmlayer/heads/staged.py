@@ -1,9 +1,15 @@
 """What a head says of the chain of merges that it has."""
 
+import logging
+
+import torch
 from torch import Tensor, nn
 
 from ..merging.chain import MergeChain
 from ..merging.nm_layer import NMLayer
+from ..runtime.all_or_nothing import all_or_nothing
+
+LOGGER = logging.getLogger("pml_nmlayer")
 
 
 class Staged(nn.Module):
@@ -39,6 +45,35 @@ class Staged(nn.Module):
     def finished(self) -> bool:
         """Whether the last merge is done."""
         return self.merges.finished
+
+    def merge_next(self, when: str | None = None) -> None:
+        """Freeze the graph of this stage, merge, and go to the next stage.
+
+        All or nothing: where it raises, the head is as it was. Each merge is a line in the
+        log `pml_nmlayer`, of level INFO.
+
+        Args:
+            when: what the log says of the time, "epoch 3" say; None for nothing.
+
+        Raises:
+            RuntimeError: all merges are done, or nothing usable was observed since the last
+                one.
+        """
+        graph, before = self.current_layer.graph, self.bits
+        try:
+            with all_or_nothing(self), torch.no_grad():
+                self._merge()
+        except BaseException:
+            self.merges.look_again()
+            raise
+        prefix = f"{when}: " if when else ""
+        items, batches = int(graph.items), graph.seen_batches
+        seen = f"{items} items counted in {batches} batches"
+        LOGGER.info(f"{prefix}merged {before} -> {self.bits} bits; {seen}")
+
+    def _merge(self) -> None:
+        """Make the next merge."""
+        raise NotImplementedError
 
     def merge_matrix(self, stage: int | None = None) -> Tensor:
         """The merges as one matrix (bits then, bits[0]).

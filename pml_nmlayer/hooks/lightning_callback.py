@@ -7,6 +7,8 @@ import importlib
 import sys
 from typing import Any
 
+from ..heads.unfinished import warn_if_unfinished
+from .first_look import check_mode, check_optimizers, nm_losses
 from .progressive_merging import ProgressiveMerging
 
 _PACKAGES = ("lightning.pytorch", "pytorch_lightning")
@@ -42,6 +44,11 @@ class ProgressiveMergingCallback(_Callback):
     the score of that checkpoint is then the one from before the merge. An epoch that was
     cut short by max_steps makes no step.
 
+    The code length is logged as "bits" at the end of each epoch, or as "bits/NAME" with a
+    name of your own, with the last values of the terms of an `NMLoss` that collects
+    statistics (`collect_stats`). A training that ends before the last merge ends with a
+    warning.
+
     Args:
         merging: a `ProgressiveMerging`, whose head is part of the LightningModule.
         monitor: name of a metric that was logged, for schedules that need one. In epochs
@@ -53,7 +60,8 @@ class ProgressiveMergingCallback(_Callback):
     Raises:   TypeError: merging is something else.
               ValueError: a monitor is missing or superfluous; the head is not part of the
               module; the metric was not logged (the message lists those that were).
-              RuntimeError: a checkpoint from training without this callback.
+              RuntimeError: a checkpoint from training without this callback; no optimizer
+              holds the head, or its `NMLoss` is in eval mode.
               ImportError: on import of this module, if Lightning is not installed.
     Source:   Lightning 2, order of hooks.  Differs: no.
 
@@ -138,7 +146,15 @@ class ProgressiveMergingCallback(_Callback):
                 "under another name. To merge a model that is trained already, load its "
                 "weights and begin a new fit without ckpt_path"
             )
+        check_optimizers(self.merging.head, trainer.optimizers, pl_module)
+        if not self.merging.head.finished:
+            check_mode([*nm_losses(self.merging.head, pl_module).values()])
         self._started = True
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        """Say if merges are still to come."""
+        if not trainer.interrupted:
+            warn_if_unfinished(self.merging.head, "left by a training that ended")
 
     def on_train_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
@@ -163,6 +179,16 @@ class ProgressiveMergingCallback(_Callback):
         if self._validated or not (self.merging.needs_metric and trainer.enable_validation):
             self._end_epoch(trainer)
         self._validated, self._metric = False, None
+        self._log(pl_module)
+
+    def _log(self, pl_module: Any) -> None:
+        head = self.merging.head
+        values = {"bits" if self.name == "merging" else f"bits/{self.name}": head.bits}
+        for place, loss in nm_losses(head, pl_module).items():
+            terms = getattr(loss, "_record_these_stats", [])
+            values |= {f"{place}/{term}": getattr(loss, term) for term in terms}
+        for name, value in values.items():
+            pl_module.log(name, float(value), sync_dist=True)
 
     def _end_epoch(self, trainer: Any) -> None:
         epoch = trainer.current_epoch + 1

@@ -4,7 +4,9 @@ from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import Any
 
+from ..heads.unfinished import expect_merges
 from ..layers import ProgressiveHead
+from .first_look import check_trainer
 from .schedules import FixedTimes, Schedule
 
 
@@ -32,6 +34,8 @@ class ProgressiveMerging:
               plain loops. Hooks return None, so they never stop a training.
     Raises:   ValueError: not exactly one schedule, lengths < 1, another number of stages
               than the head has merges, or a falling schedule.
+              RuntimeError: at a hook's first call, a trainer in which the head would not be
+              trained or observed.
     Source:   Fu et al., IJCAI 2019 (stages trained one after another).
               Differs: schedules that adapt are ours.
 
@@ -63,6 +67,8 @@ class ProgressiveMerging:
                 "give exactly one of epochs_per_stage, iterations_per_stage and schedule"
             )
         self.head = head
+        self._trainer_checked = False
+        expect_merges(head)
         self.on_change = on_change
         self.in_iterations = iterations_per_stage is not None
         if schedule is not None and not isinstance(schedule, Sequence):
@@ -112,7 +118,8 @@ class ProgressiveMerging:
             return False
         if not self.schedule.is_due(self.head, epoch, metric):
             return False
-        self.head.merge_next()
+        unit = "iteration" if self.in_iterations else "epoch"
+        self.head.merge_next(when=f"{unit} {epoch}")
         if self.on_change is not None:
             self.on_change(self.head)
         return True
@@ -120,12 +127,19 @@ class ProgressiveMerging:
     def end_of_epoch_hook(self, trainer: Any) -> None:
         """Merge when due; for `trainer.end_of_epoch_hook`."""
         if not self.in_iterations:
+            self._check(trainer)
             self.step(trainer.epoch, self.schedule.measure(trainer))
 
     def end_of_iteration_hook(self, trainer: Any) -> None:
         """Merge when due; for `trainer.end_of_iteration_hook`."""
         if self.in_iterations:
+            self._check(trainer)
             self.step(trainer.get_global_iteration() + 1)
+
+    def _check(self, trainer: Any) -> None:
+        if not self._trainer_checked:
+            check_trainer(self.head, trainer)
+            self._trainer_checked = True
 
     def state_dict(self) -> dict[str, Any]:
         """What the head does not hold: the state of the schedule, in plain values."""

@@ -1,9 +1,14 @@
 """Let a hash head see every batch that a loss sees."""
 
 import warnings
+from typing import Any
 
 import torch
-from pytorch_metric_learning.losses import BaseMetricLossFunction, CrossBatchMemory
+from pytorch_metric_learning.losses import (
+    BaseMetricLossFunction,
+    CrossBatchMemory,
+    SelfSupervisedLoss,
+)
 from torch import Tensor, nn
 
 from ..classes.terms import ClassTerms
@@ -12,6 +17,8 @@ from ..heads.protocol import HashHead
 from ..labels.checks import check_labels
 from .base_centre_loss import BaseCentreLoss
 from .wrapped_width import needs_constant_width
+
+_TERMS = ("loss", "codewords", "labels", "classes")
 
 
 class NMLoss(BaseMetricLossFunction):
@@ -45,15 +52,17 @@ class NMLoss(BaseMetricLossFunction):
         codeword_weight: old name of that of `ClassTerms`.
         class_weight: old name of that of `ClassTerms`.
         label_weight: old name of that of `ClassTerms`.
+        collect_stats: as in PML: keep the last value of each term, for a record keeper, as
+            `loss_term` and so on. None for PML's global setting.
 
     Shapes:   embeddings (B, K), or `HeadOutputs`; else those of the loss.
     Returns:  a scalar.
     Raises:   TypeError: the loss is not callable, or the head is no `HashHead`.
               ValueError: a loss made for another width than bits[0]; class weights that the
               head has no use for; a memory of embeddings, which would mix lengths, with a
-              head with longer="joint"; embeddings that the head did not put out, or that
-              were changed since, so that they carry no class scores any more.
-    Source:   this package.  Differs: reducer, regularizer and statistics are those of the
+              head with longer="joint"; a loss of two views; embeddings that the head did
+              not put out, or that were changed since, and carry no class scores any more.
+    Source:   this package.  Differs: distance, reducer and regularizer are those of the
               wrapped loss; NMLoss takes none of its own.
 
     Example:
@@ -79,8 +88,11 @@ class NMLoss(BaseMetricLossFunction):
         codeword_weight: float | None = None,
         class_weight: float | None = None,
         label_weight: float | None = None,
+        collect_stats: bool | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(collect_stats=collect_stats)
+        for part in ("distance", "reducer"):  # of PML's base; those of the loss count
+            del self._modules[part]
         if not callable(loss):
             raise TypeError(f"loss must be callable, got {loss!r}")
         if not isinstance(head, HashHead):
@@ -106,12 +118,31 @@ class NMLoss(BaseMetricLossFunction):
             given.for_head(head.classes, bits=head.all_bits[-1], constant_width=wide)
             for wide in (head.constant_width, False)
         )
+        self.add_to_recordable_attributes(name="bits")
+        names = _TERMS if head.classes is not None else _TERMS[:1]
+        stats = [f"{name}_term" for name in names]
+        self.add_to_recordable_attributes(list_of_names=stats, is_stat=True)
 
     @property
     def head(self) -> HashHead:
         """The head that observes."""
         head: HashHead = self._observe.__self__  # type: ignore[attr-defined]
         return head
+
+    @property
+    def bits(self) -> int:
+        """Code length of the head now, for a record keeper."""
+        return self.head.bits
+
+    @property
+    def distance(self) -> Any:
+        """Distance of the wrapped loss."""
+        return self.loss.distance
+
+    @property
+    def reducer(self) -> Any:
+        """Reducer of the wrapped loss."""
+        return self.loss.reducer
 
     def class_terms(self, labels: Tensor | None) -> ClassTerms:
         """Tell the weights of the terms for classes.
@@ -132,6 +163,10 @@ class NMLoss(BaseMetricLossFunction):
     ) -> Tensor:
         """Observe, then return the sum of the terms."""
         terms = self.terms(embeddings, labels, indices_tuple, ref_emb, ref_labels)
+        if self.collect_stats:
+            self.reset_stats()
+            for name, term in terms.items():
+                setattr(self, f"{name}_term", term.detach())
         first, *others = terms.values()
         for term in others:
             first = first + term
@@ -217,6 +252,11 @@ class NMLoss(BaseMetricLossFunction):
 
 def _fit(loss: nn.Module, head: HashHead, constant_width: bool | None) -> None:
     """Make head and loss fit to each other, or refuse what cannot work."""
+    if isinstance(loss, SelfSupervisedLoss):
+        raise ValueError(
+            f"{type(loss).__name__} takes two views and no labels, so it belongs outside: "
+            "HashSelfSupervisedLoss(NMLoss(loss, head))"
+        )
     joint = getattr(head, "longer", None) == "joint"
     if joint and any(isinstance(m, CrossBatchMemory) for m in _modules(loss)):
         raise ValueError(

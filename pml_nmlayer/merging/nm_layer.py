@@ -196,9 +196,12 @@ class NMLayer(Configured):
             raise RuntimeError("the layer is frozen already; call activate() first")
         if not bool(self.graph.items > 0):
             raise RuntimeError(
-                "the graph has seen no usable batch: call observe(codes, labels) during "
-                "training (NMLoss does so) before merging; batches skipped for NaN or "
-                f"inf so far: {int(self.graph.skipped_batches)}"
+                "the graph has seen no usable batch, so there is nothing to merge by. "
+                "Either the loss is no NMLoss(loss, head) of this very head, or it is in "
+                "eval mode (freeze_these, or a missing train()), or it runs under "
+                "torch.no_grad(), or no batch has come since the last merge; without "
+                "NMLoss call observe(codes, labels). Batches skipped for NaN or inf so "
+                f"far: {int(self.graph.skipped_batches)}"
             )
         sizes = self.target_bits, self.max_group
         if self.scorer.needs_codewords:

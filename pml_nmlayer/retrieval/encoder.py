@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from ..heads.unfinished import warn_if_unfinished
 from ..layers import ProgressiveHead
 from ..runtime.process_group import rank_and_size
 from .batch_codes import check_outputs, codes_of_batch, warn_of_skipped
@@ -93,6 +94,7 @@ class HashEncoder:
         if unreadable not in get_args(Unreadable):
             raise ValueError(f"unreadable must be 'raise' or 'skip', got {unreadable!r}")
         trunk, head = unwrap(trunk), unwrap(uncompiled(unwrap(head)))
+        warn_if_unfinished(head, "taken by HashEncoder")
         head = head.fold() if isinstance(head, ProgressiveHead) else head
         refuse_one_sided_head(head)
         self.device = device_of(trunk, head) if device is None else as_device(device)

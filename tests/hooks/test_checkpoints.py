@@ -54,7 +54,7 @@ class Run:
             f"{name}_optimizer": torch.optim.Adam(model.parameters(), lr=1e-2)
             for name, model in models.items()
         }
-        rates = StageLR(optimizers["embedder_optimizer"], (1, 0.7), periods=9)
+        rates = StageLR(optimizers["embedder_optimizer"], factors=(1, 0.7), periods=9)
         self.merging = ProgressiveMerging(
             self.head, on_change=rates.restart, **SCHEDULES[schedule]
         )

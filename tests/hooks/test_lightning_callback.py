@@ -3,6 +3,7 @@
 import importlib
 import logging
 import sys
+import warnings
 
 import lightning.pytorch
 import pytest
@@ -13,6 +14,7 @@ from pytorch_metric_learning.losses import SupConLoss
 from torch.utils.data import DataLoader
 
 from pml_nmlayer.evaluation import HammingAccuracyCalculator
+from pml_nmlayer.heads.unfinished import UnfinishedHeadWarning
 from pml_nmlayer.hooks import ProgressiveMerging, WhenPlateau, lightning_callback
 from pml_nmlayer.hooks.lightning_callback import ProgressiveMergingCallback
 from pml_nmlayer.layers import ProgressiveHead
@@ -151,7 +153,7 @@ def fit(
     module = Module() if module is None else module
     options = {"epochs_per_stage": 2} if merging is None else merging
     merging = ProgressiveMerging(options.pop("head", module.head), **options)
-    callback, watch = ProgressiveMergingCallback(merging, monitor), Watch()
+    callback, watch = ProgressiveMergingCallback(merging, monitor=monitor), Watch()
     trainer = make_trainer(
         folder, *callbacks, callback, watch, limit_val_batches=1.0 * validate, **kwargs
     )
@@ -319,7 +321,7 @@ def bits_in(folder):
     for path in folder.iterdir():
         step = int(path.stem.removeprefix("step="))
         state = torch.load(path, weights_only=True)["state_dict"]
-        lengths[step] = (24, 12, 6)[state["head.stage_count"]]
+        lengths[step] = (24, 12, 6)[state["head.merges.stage_count"]]
     return [lengths[step] for step in sorted(lengths)]
 
 
@@ -484,4 +486,79 @@ def test_wrong_arguments():
     with pytest.raises(ValueError, match="needs a metric"):
         ProgressiveMergingCallback(ProgressiveMerging(head, schedule=MergeFrom(0)))
     with pytest.raises(ValueError, match="monitor='score' has no use"):
-        ProgressiveMergingCallback(ProgressiveMerging(head, epochs_per_stage=1), "score")
+        ProgressiveMergingCallback(
+            ProgressiveMerging(head, epochs_per_stage=1), monitor="score"
+        )
+
+
+# What is said
+
+
+class Logged(Callback):
+    """Note the metrics after each epoch, when all other callbacks are through."""
+
+    def __init__(self):
+        self.bits = []
+
+    def on_train_epoch_start(self, trainer, module):
+        self.bits.append({k: v for k, v in trainer.callback_metrics.items() if "bits" in k})
+
+    def on_train_end(self, trainer, module):
+        self.on_train_epoch_start(trainer, module)
+
+
+def test_bits_are_logged_after_each_epoch(tmp_path):
+    logged = Logged()
+    fit(tmp_path, callbacks=(logged,))
+    assert logged.bits == [{}] + [{"bits": bits} for bits in (24, 12, 12, 6, 6, 6)]
+
+
+def test_bits_are_logged_under_the_name_of_a_callback(tmp_path):
+    module = Module()
+    merging = ProgressiveMerging(module.head, epochs_per_stage=1)
+    logged, callback = Logged(), ProgressiveMergingCallback(merging, name="fine")
+    make_trainer(tmp_path, callback, logged, max_epochs=2).fit(module, loader(), loader())
+    assert logged.bits[-1] == {"bits/fine": 6}
+
+
+def test_terms_are_logged_where_stats_are_wanted(tmp_path):
+    module, seen = Module(), {}
+    module.loss = NMLoss(SupConLoss(), module.head, collect_stats=True)
+
+    class Last(Callback):
+        def on_train_end(self, trainer, module):
+            seen.update(trainer.callback_metrics)
+
+    fit(tmp_path, module, callbacks=(Last(),), max_epochs=4)
+    assert seen["bits"] == 6
+    assert seen["loss/loss_term"] == pytest.approx(float(module.loss.loss_term))
+    assert seen["loss/loss_term"] > 0
+
+
+@pytest.mark.filterwarnings("ignore:Found 4 module")
+def test_a_loss_in_eval_mode(tmp_path):
+    module = Module()
+    module.loss.eval()  # and Lightning leaves it so
+    with pytest.raises(RuntimeError, match=r"NMLoss .* is in eval mode"):
+        fit(tmp_path, module)
+
+
+def test_a_training_that_ends_too_early_says_so(tmp_path):
+    with pytest.warns(UnfinishedHeadWarning, match="12 bits is left by a training"):
+        fit(tmp_path, max_epochs=3)
+
+
+def test_a_training_as_planned_says_nothing(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UnfinishedHeadWarning)
+        fit(tmp_path, max_epochs=4)
+
+
+class ForgottenHead(Module):
+    def configure_optimizers(self):
+        return torch.optim.Adam(self.trunk.parameters(), lr=1e-2)
+
+
+def test_a_head_that_no_optimizer_holds(tmp_path):
+    with pytest.raises(RuntimeError, match="no optimizer holds the parameters"):
+        fit(tmp_path, ForgottenHead())

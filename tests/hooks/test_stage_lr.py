@@ -53,7 +53,7 @@ def formula(base, factors, periods, end, restarts, steps):
     ],
 )
 def test_rates_follow_the_formula(factors, periods, end):
-    scheduler = StageLR(optimizer(0.1), factors, periods, end)
+    scheduler = StageLR(optimizer(0.1), factors=factors, periods=periods, end_factor=end)
     as_list = [
         list(value) if isinstance(value, tuple) else [value] * 3
         for value in (factors, periods)
@@ -84,10 +84,10 @@ def test_a_rate_that_is_a_tensor_stays_one():
 
 
 def test_it_goes_on_from_its_state():
-    whole = rates(StageLR(optimizer(0.1), (1, 0.5), 6), (4,), 12)
-    first = StageLR(optimizer(0.1), (1, 0.5), 6)
+    whole = rates(StageLR(optimizer(0.1), factors=(1, 0.5), periods=6), (4,), 12)
+    first = StageLR(optimizer(0.1), factors=(1, 0.5), periods=6)
     found = rates(first, (4,), 7)
-    second = StageLR(optimizer(0.1), (1, 0.5), 6)
+    second = StageLR(optimizer(0.1), factors=(1, 0.5), periods=6)
     second.optimizer.load_state_dict(first.optimizer.state_dict())
     second.load_state_dict(first.state_dict())
     found += rates(second, (), 5)

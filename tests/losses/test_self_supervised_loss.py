@@ -56,12 +56,33 @@ def test_training_brings_views_together():
     assert ((one @ other.T).argmax(1) == torch.arange(32)).float().mean() > 0.9
 
 
-def test_with_a_head_that_merges():
-    head = ProgressiveHead(10, bits=(16, 8))
-    loss = HashSelfSupervisedLoss(NMLoss(DPSHLoss(), head))
+@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize(
+    "options", [{}, {"longer": "joint"}, {"constant_width": True}], ids=str
+)
+@pytest.mark.parametrize("cls", [DPSHLoss, losses.NTXentLoss, losses.ContrastiveLoss])
+def test_with_a_head_that_merges(cls, options, symmetric):
+    head = ProgressiveHead(10, bits=(16, 8), **options)
+    loss = HashSelfSupervisedLoss(NMLoss(cls(), head), symmetric=symmetric)
     x = torch.randn(B, 10)
-    loss(head(x), head(x + 0.1)).backward()
-    assert head.layers[0].graph.items == 2 * B
+    for stage in (0, 1):
+        value = loss(head(x), head(x + 0.1))
+        if not options:
+            plain = HashSelfSupervisedLoss(cls(), symmetric=symmetric)
+            torch.testing.assert_close(value, plain(head(x), head(x + 0.1)))
+        value.backward()
+        assert head.linear.weight.grad.isfinite().all()
+        assert head.linear.weight.grad.any()
+        if stage == 0:
+            assert head.layers[0].graph.items == (2 * B if symmetric else B)
+            head.merge_next()
+    assert head.bits == 8
+
+
+def test_pml_refuses_nm_loss_by_its_name():
+    wrapped = NMLoss(losses.NTXentLoss(), ProgressiveHead(10, bits=(16, 8)))
+    with pytest.raises(Exception, match="not supported for NMLoss"):
+        losses.SelfSupervisedLoss(wrapped)
 
 
 @pytest.mark.parametrize(
@@ -84,6 +105,16 @@ def test_with_a_head_that_merges():
             ),
             "does not support ArcFaceLoss",
         ),
+        *[
+            (
+                lambda views=views: NMLoss(views, ProgressiveHead(10, bits=(16, 8))),
+                r"two views and no labels.*HashSelfSupervisedLoss\(NMLoss\(loss, head\)\)",
+            )
+            for views in (
+                losses.SelfSupervisedLoss(losses.NTXentLoss()),
+                HashSelfSupervisedLoss(DPSHLoss()),
+            )
+        ],
         (lambda: HashSelfSupervisedLoss(DPSHLoss())(U, V[:3]), r"\(6, 16\) and \(3, 16\)"),
     ],
 )
