@@ -16,7 +16,8 @@ bench: $(READY)  ## train and judge codes of handwritten digits: about three min
 	$(BIN)/python -m benchmarks run --suite quick
 
 test: $(READY)
-	OMP_NUM_THREADS=2 $(BIN)/python -m pytest
+	# Two processes of one thread each; a file stays in one, with what it has set up
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 # Beside the environment, not in it: with a CPU-only torch, the wheel from PyPI breaks
 # `import lightning`. The trunks need none of its compiled operators.
