@@ -93,7 +93,10 @@ def test_what_a_hook_container_saved(tmp_path):
     folder = str(tmp_path / "models")
     trainer = trainers.MetricLossOnly(
         models={"trunk": trunk, "embedder": head},
-        optimizers={"trunk_optimizer": torch.optim.Adam(trunk.parameters(), lr=1e-2)},
+        optimizers={
+            "trunk_optimizer": torch.optim.Adam(trunk.parameters(), lr=1e-2),
+            "embedder_optimizer": torch.optim.Adam(head.parameters(), lr=1e-2),
+        },
         batch_size=64,
         loss_funcs={"metric_loss": NMLoss(losses.SupConLoss(), head)},
         dataset=train,
