@@ -148,11 +148,12 @@ def test_slices_cover_the_rows():
         assert found == expected
 
 
-@pytest.mark.parametrize("merge", ["linear", "tanh"])
 @pytest.mark.parametrize("merges", [0, 1, 2])
-@pytest.mark.parametrize("options", [{}, {"lift": True}, {"num_classes": 3}], ids=str)
-def test_serves_the_folded_head(merge, merges, options):
-    head = ProgressiveHead(6, (12, 9, 4), merge=merge, batch_norm=True, **options)
+@pytest.mark.parametrize(
+    "options", [{}, {"constant_width": True}, {"num_classes": 3}], ids=str
+)
+def test_serves_the_folded_head(merges, options):
+    head = ProgressiveHead(6, (12, 9, 4), batch_norm=True, **options)
     x = torch.randn(50, 6)
     for _ in range(merges):
         head.observe(head(x), torch.arange(50) % 3)

@@ -17,6 +17,7 @@ import pml_nmlayer
 from pml_nmlayer.codes import unpack_codes
 from pml_nmlayer.heads.folding import Readout
 from pml_nmlayer.layers import ProgressiveHead
+from pml_nmlayer.merging.nm_layer import Merge
 from pml_nmlayer.retrieval import HashEncoder, export_onnx, export_program
 from pml_nmlayer.retrieval.states import checksum
 from tests.digits import digits, trunk_and_head
@@ -114,13 +115,12 @@ def trained(stage, **options):
     [
         (".pt2", 0, {}),
         (".pt2", 1, {"activation": None}),
-        (".pt2", 2, {"merge": "tanh"}),
+        (".pt2", 2, {"batch_norm": True}),
         (".onnx", 1, {}),
-        (".onnx", 2, {"merge": "tanh", "batch_norm": True}),
-        (".pt2", 1, {"num_classes": 10, "merge": "tanh"}),
+        (".onnx", 2, {"batch_norm": True}),
         (".pt2", 2, {"num_classes": 10}),
         (".onnx", 1, {"num_classes": 10}),
-        (".onnx", 2, {"num_classes": 10, "merge": "tanh", "batch_norm": True}),
+        (".onnx", 2, {"num_classes": 10, "batch_norm": True}),
     ],
     ids=str,
 )
@@ -157,17 +157,13 @@ def test_only_outputs_near_0_may_differ(path):
 
 @in_both_kinds
 def test_a_tie_between_opposite_members_of_a_group_is_plus_1(path):
-    head = ProgressiveHead(3, (4, 2), merge="tanh")
-    layer = head.layers[0]
+    head = ProgressiveHead(3, (4, 2))
     with torch.no_grad():
         head.linear.weight.copy_(
             torch.tensor([[1, 2, 3], [-1, -2, -3], [1, 0, 0], [1, 0, 0]])
         )
         head.linear.bias.zero_()
-        layer.graph.items.fill_(1)
-        head.merge_next()
-        layer.groups.copy_(torch.tensor([0, 0, 1, 1]))
-        layer.weights.fill_(0.5)
+    head.merges.commit(Merge(torch.tensor([0, 0, 1, 1]), torch.full((4,), 0.5)))
     encoder = HashEncoder(nn.Identity(), head)
     x = torch.randn(50, 3)
     codes = exported(encoder, x, path)(x)
@@ -363,12 +359,12 @@ def test_without_onnx(tmp_path, monkeypatch, missing):
 HEADS = {
     "tanh": {},
     "linear": {"activation": None, "batch_norm": True},
-    "merge after tanh": {"merge": "tanh", "batch_norm": True},
-    "lift": {"lift": True},
+    "batch norm": {"batch_norm": True},
+    "constant width": {"constant_width": True},
     "joint": {"longer": "joint"},
     "classes": {"num_classes": 10},
     "classes, linear": {"num_classes": 10, "activation": None},
-    "classes after tanh": {"num_classes": 10, "merge": "tanh", "batch_norm": True},
+    "classes, batch norm": {"num_classes": 10, "batch_norm": True},
 }
 
 
@@ -388,8 +384,8 @@ def test_heads_alone_can_be_exported_in_every_stage(tmp_path, options):
         for rows in (1, 500):
             assert torch.equal(program.module()(x[:rows]), head(x[:rows]))
             assert torch.equal(folded_program.module()(x[:rows]), folded(x[:rows]))
-    if head.merge == "linear":
-        return  # of the layers of the other one, so one ONNX file will do
+    if head.norm is None or head.classes is None:
+        return  # of the layers of this one, so one ONNX file will do
     torch.onnx.export(
         folded_program,
         f=tmp_path / "head.onnx",

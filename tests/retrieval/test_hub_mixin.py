@@ -78,11 +78,11 @@ def assert_equal(model, other):
     "options",
     [
         {},
-        {"merge": "tanh", "batch_norm": True},
-        {"lift": True, "longer": "joint"},
-        {"bits": [16, 7, 5], "longer": "drop", "scorer": "merge_cost"},
+        {"batch_norm": True},
+        {"constant_width": True, "longer": "joint"},
+        {"bits": [16, 7, 5], "longer": "drop", "scorer": "drop_one"},
         {"num_classes": 10},
-        {"num_classes": 10, "readout": 0.3, "merge": "tanh", "longer": "joint"},
+        {"num_classes": 10, "readout": 0.3, "longer": "joint"},
     ],
     ids=str,
 )
@@ -112,21 +112,11 @@ def test_training_goes_on_alike(tmp_path, stage):
     assert model.head.layers[stage].phase == "frozen"
 
 
-def test_a_reopened_head_comes_back(tmp_path):
-    model = at_stage(2)
-    model.head.reopen()
-    observe(model, 100)
-    model.save_pretrained(tmp_path)
-    loaded = Model.from_pretrained(tmp_path)
-    assert_equal(model, loaded)
-    assert (loaded.head.stage, loaded.head.changes) == (1, 3)
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"bits": (16, 8)}, r"bits: \[24, 12, 6\], here \[16, 8\]"),
-        ({"merge": "tanh"}, "merge: 'linear', here 'tanh'"),  # of equal shapes
+        ({"activation": None}, "activation: 'tanh', here None"),  # of equal shapes
         ({"num_classes": 10, "readout": 2}, r"readout: 0\.0, here 2"),
     ],
 )

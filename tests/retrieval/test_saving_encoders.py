@@ -24,12 +24,9 @@ def models(seed):
 HEADS = {
     "linear": lambda: ProgressiveHead(64, (12, 5), activation=None),
     "tanh": lambda: ProgressiveHead(64, (12, 5)),
-    "merge after tanh": lambda: ProgressiveHead(64, (12, 5), merge="tanh", batch_norm=True),
+    "batch norm": lambda: ProgressiveHead(64, (12, 5), batch_norm=True),
     "classes": lambda: ProgressiveHead(64, (12, 5), num_classes=4),
     "classes, linear": lambda: ProgressiveHead(64, (12, 5), num_classes=4, activation=None),
-    "classes after tanh": lambda: ProgressiveHead(
-        64, (12, 5), num_classes=4, merge="tanh", batch_norm=True
-    ),
     "plain": lambda: nn.Linear(64, 7, bias=False),
     "nested": lambda: nn.Sequential(
         nn.Linear(64, 8), nn.Sequential(nn.ReLU(), nn.Linear(8, 9)), nn.Tanh()
