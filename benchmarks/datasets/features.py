@@ -7,12 +7,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pml_nmlayer.labels import LabelMap
+
 from .interface import Collection, ids_of
 from .sources import SOURCES, Source
 
 PARTS = ("train", "validation", "test", "database")
 LAYOUT = (
-    "It is a .npz file with features (N, D) and labels, class ids (N,) or multi-hot rows "
+    "It is a .npz file with features (N, D) and labels, class ids or names (N,) or multi-hot rows "
     "(N, C), maybe split (N,) with train or test of each item, and maybe coarse_labels "
     "(N,), ids of superclasses; "
     "`python -m benchmarks extract` writes such files."
@@ -42,10 +44,26 @@ def load_npz(path: Path) -> Collection:
     features = torch.from_numpy(arrays["features"].astype(np.float32, copy=False))
     try:
         parts = parts_of(arrays["split"]) if "split" in arrays else {}
-        coarse = integer(arrays["coarse_labels"]) if "coarse_labels" in arrays else None
-        return Collection(features, integer(arrays["labels"]), parts, coarse)
+        coarse = numbered(arrays["coarse_labels"]) if "coarse_labels" in arrays else None
+        return Collection(features, numbered(arrays["labels"]), parts, coarse)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def numbered(labels: np.ndarray) -> Tensor:
+    """Number ids that are names, or that begin elsewhere than at 0 or have gaps.
+
+    Multi-hot rows stay as they are, and so does what is no id of a class.
+    """
+    names = labels.dtype.kind in "US"
+    if labels.ndim != 1 or (not names and labels.dtype.kind not in "iu"):
+        return integer(labels)
+    found = np.unique(labels)
+    negative = not names and bool((found[:1] < 0).any())
+    if negative or np.array_equal(found, np.arange(len(found))):
+        return integer(labels)
+    ids: Tensor = LabelMap(labels)(labels)
+    return ids
 
 
 def integer(labels: np.ndarray) -> Tensor:

@@ -245,6 +245,8 @@ class ProgressiveHead(Adapting, OldNames, Staged, Configured):
         short = self.all_bits[stage + 1]
         codewords, agreement = None, None
         means = None if self.class_means is None else self.class_means.of(self.bits)
+        if self.class_means is not None:
+            self.class_means.check_seen(self.bits)
         if classes and means and layer.scorer.needs_codewords:
             codewords = classes.codebook_for(means.mean, short)
             agreement = means.agreement(codewords.to(layer.weights))

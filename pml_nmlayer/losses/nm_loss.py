@@ -15,6 +15,7 @@ from ..classes.terms import ClassTerms
 from ..heads.outputs import HeadOutputs
 from ..heads.protocol import HashHead
 from ..labels.checks import check_labels
+from ..labels.columns import check_not_a_column
 from .base_centre_loss import BaseCentreLoss
 from .wrapped_width import needs_constant_width
 
@@ -109,6 +110,7 @@ class NMLoss(BaseMetricLossFunction):
         if any(weight is not None for weight in old.values()):
             class_terms = _renamed(old, class_terms)
         self.loss = loss
+        self._warned_of_a_column = False
         # Only a method is kept. The head as an attribute would become a submodule, and
         # even hidden in a tuple PML's record keeper would walk through it and log it.
         self._observe = head.observe
@@ -197,6 +199,9 @@ class NMLoss(BaseMetricLossFunction):
             ValueError: see the class.
         """
         head = self.head
+        if not self._warned_of_a_column:
+            classes = None if head.classes is None else head.classes.num_classes
+            self._warned_of_a_column = check_not_a_column(labels, classes)
         outputs = head.unpack(embeddings)
         _check_checkpointing(outputs)
         reference = None if ref_emb is None else head.unpack(ref_emb)

@@ -11,6 +11,7 @@ from benchmarks.datasets import (
     Collection,
     ImageFiles,
     data_root,
+    features,
     load_collection,
     load_split,
     parse,
@@ -256,3 +257,18 @@ def test_image_files_count_as_items(tmp_path):
     assert len(Collection(files, torch.tensor([0, 1])).items) == 2
     with pytest.raises(ValueError, match="at least one"):
         Collection(ImageFiles(tmp_path, ()), torch.tensor([], dtype=torch.long))
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        np.array(["owl", "cat", "owl", "ant"]),
+        np.array([9, 5, 9, 1]),
+        np.array([2**62, 2**40, 2**62, 7]),
+    ],
+    ids=["names", "gaps", "64-bit hashes"],
+)
+def test_ids_of_any_kind_are_numbered(tmp_path, labels):
+    path = tmp_path / "mine.npz"
+    np.savez(path, features=np.ones((4, 2), np.float32), labels=labels)
+    assert features.load_npz(path).labels.tolist() == [2, 1, 2, 0]

@@ -68,6 +68,7 @@ def test_a_merge_finds_codewords_near_the_means_of_the_long_or_the_merged_code(s
         assert len(words.unique(dim=0)) == 4
 
 
+@pytest.mark.filterwarnings("ignore:0 of 3 classes were seen")
 @pytest.mark.parametrize(
     "labels", [torch.zeros(32).long(), torch.zeros(32, 3)], ids=["1", "0"]
 )

@@ -4,6 +4,7 @@ import logging
 
 import pytest
 import torch
+from pytorch_metric_learning.losses import SupConLoss
 from torch import nn
 
 from pml_nmlayer.classes.read_out import ClassReadOut
@@ -11,6 +12,7 @@ from pml_nmlayer.heads import progressive_head
 from pml_nmlayer.heads.longer_codes import LongerCodes
 from pml_nmlayer.hooks import ProgressiveMerging
 from pml_nmlayer.layers import NMLayer, ProgressiveHead
+from pml_nmlayer.losses import NMLoss
 from pml_nmlayer.merging.chain import MergeChain
 
 X = torch.randn(32, 6, generator=torch.Generator().manual_seed(0))
@@ -119,3 +121,22 @@ def test_a_head_in_a_model_merges_alone():
     mean = model[0].running_mean.clone()
     model[1].merge_next()
     assert torch.equal(model[0].running_mean, mean)
+
+
+def test_a_merge_that_has_seen_few_of_its_classes_warns():
+    head = ProgressiveHead(6, (8, 6), num_classes=17, scorer="correlation")
+    head.observe(head(torch.randn(20, 6)), torch.arange(20) % 2)
+    with pytest.warns(UserWarning, match=r"2 of 17 classes were seen .*multilabel"):
+        head.merge_next()
+
+
+def test_one_column_of_multi_hot_rows_is_noticed_by_the_loss():
+    rows = torch.nn.functional.one_hot(torch.arange(20) % 4, 4)
+    head = ProgressiveHead(6, (8, 4))
+    loss = NMLoss(SupConLoss(), head)
+    with pytest.warns(UserWarning, match=r"one column of 4.*multilabel\(Trainer\)"):
+        loss(head(torch.randn(20, 6)), rows[:, 0])
+    loss(head(torch.randn(20, 6)), rows[:, 0])  # says it once
+    known = ProgressiveHead(6, (8, 4), num_classes=4)
+    with pytest.raises(ValueError, match="num_classes=4, so whole rows are meant"):
+        NMLoss(SupConLoss(), known)(known(torch.randn(20, 6)), rows[:, 0])
