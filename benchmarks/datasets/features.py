@@ -15,8 +15,8 @@ from .sources import SOURCES, Source
 PARTS = ("train", "validation", "test", "database")
 LAYOUT = (
     "It is a .npz file with features (N, D) and labels, class ids or names (N,) or "
-    "multi-hot rows (N, C), maybe split (N,) with train or test of each item, and maybe coarse_labels "
-    "(N,), ids of superclasses; "
+    "multi-hot rows (N, C), maybe split (N,) with train or test of each item, and maybe "
+    "coarse_labels (N,), ids of superclasses; "
     "`python -m benchmarks extract` writes such files."
 )
 

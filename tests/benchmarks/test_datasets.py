@@ -242,7 +242,7 @@ def test_idx_files_gzipped_or_not(tmp_path):
         (b"\0\0\x0d\1\0\0\0\1\0\0\0\0", "is no IDX file of bytes"),  # of floats
         (b"\0\0\x08\1\0\0\0\3ab", r"should hold \[3\] values, but has 2"),
         (b"\0\0\x08\2\0\0\0\3", r"should hold \[3\] values, but has 0"),
-        (gzip.compress(b"\0\0\x08\1\0\0\0\1a")[:-9], "damaged gzip"),
+        (gzip.compress(b"\0\0\x08\1\0\0\0\1a", mtime=0)[:-9], "damaged gzip"),
     ],
 )
 def test_damaged_idx_files_are_refused(tmp_path, content, message):
