@@ -34,6 +34,12 @@ class FeatureCodewords(HashLearner):
         self.head.classes.set_codewords(semantic_codebook(means, self.problem.bits))
         super().fit(features, labels)
 
+    def head_parameters(self) -> tuple[int, int]:
+        """Count codewords, which are served as weights, in training, too."""
+        training, serving = super().head_parameters()
+        assert isinstance(self.head, ProgressiveHead)
+        return training + self.head.codewords().numel(), serving
+
 
 def readable(loss: Loss, problem: Problem, **options: float) -> Method:
     """Train a direct head, whose bits a ridge regression should predict labels from.

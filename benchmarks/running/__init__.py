@@ -5,3 +5,5 @@ A worker executes a spec: `quality` trains a method on its `inputs` (vectors, or
 behind a trunk) and encodes; `kernels` times one of the `contests`. `devices` is where
 networks are trained; `extract` writes features of images, for suites to come.
 """
+
+from . import growth_contests as growth_contests  # registers its kernels

@@ -4,7 +4,6 @@ A contest is made from a spec and a device. Both sides compute there, except pee
 only the CPU (numpy, faiss); their label says so.
 """
 
-import copy
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +15,6 @@ import numpy as np
 import torch
 from pytorch_metric_learning.losses import ContrastiveLoss
 from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from pml_nmlayer import losses
@@ -56,7 +54,9 @@ def kernel(name: str) -> Callable[[Maker], Maker]:
 
 
 def _loss_names() -> list[str]:
-    return [name for name in dir(losses) if name.endswith("Loss") and name[0] != "_"]
+    """All but a wrapper that takes two views in the place of labels."""
+    names = [name for name in dir(losses) if name.endswith("Loss") and name[0] != "_"]
+    return [name for name in names if name != "HashSelfSupervisedLoss"]
 
 
 def _make_loss(name: str, spec: Spec) -> nn.Module:
@@ -75,7 +75,7 @@ def _make_loss(name: str, spec: Spec) -> nn.Module:
 
 def _loss_contest(spec: Spec, device: str, name: str) -> Contest:
     u = torch.randn(spec["batch_size"], spec["bits"]).to(device).requires_grad_()
-    labels = _batch_labels(spec, device)
+    labels = batch_labels(spec, device)
 
     def step(loss: nn.Module) -> Callable[[], None]:
         return lambda: loss(u, labels).backward()
@@ -84,7 +84,8 @@ def _loss_contest(spec: Spec, device: str, name: str) -> Contest:
     return Contest(step(loss), step(ContrastiveLoss()), "PML ContrastiveLoss")
 
 
-def _batch_labels(spec: Spec, device: str) -> Tensor:
+def batch_labels(spec: Spec, device: str) -> Tensor:
+    """Give class ids to a batch, the same number to each class."""
     return torch.arange(spec["batch_size"], device=device) % spec["classes"]
 
 
@@ -179,7 +180,7 @@ def _head_step(
 ) -> Callable[[], None]:
     """Make one training step of a network that is little more than a head."""
     features = torch.randn(spec["batch_size"], STEP_WIDTH).to(device)
-    labels = _batch_labels(spec, device)
+    labels = batch_labels(spec, device)
     net = nn.Sequential(nn.Linear(STEP_WIDTH, STEP_WIDTH), nn.ReLU(), head).to(device)
     optimizer = torch.optim.Adam(net.parameters())
 
@@ -230,7 +231,7 @@ def merged_step(spec: Spec, device: str, num_classes: int) -> Contest:
     bits = STEP_BITS[0], STEP_BITS[-1]
     head = make_head(STEP_WIDTH, bits, num_classes=num_classes)
     x = torch.randn(spec["batch_size"], STEP_WIDTH)
-    head.observe(head(x), _batch_labels(spec, "cpu"))
+    head.observe(head(x), torch.arange(len(x)) % num_classes)
     head.merge_next()
     peer = nn.Sequential(nn.Linear(STEP_WIDTH, bits[-1]), nn.Tanh())
     ours = _head_step(spec, head, make_nm_loss(DPSHLoss(), head), device)
@@ -244,69 +245,6 @@ for _name, _classes in (("codewords", 2 * STEP_BITS[-1]), ("labels", STEP_BITS[-
         partial(active_step, scorer=None, num_classes=_classes),
     )
     KERNELS.add(f"step/merged_{_name}", partial(merged_step, num_classes=_classes))
-
-
-def active_step_of_width(spec: Spec, device: str, bits: int) -> Contest:
-    """Time an active step with classes at some start length, against one without NMLayer.
-
-    Where the ratio at 1,024 bits is not above that at 48, it grows no faster.
-
-    Args:
-        spec: of the kernel.
-        device: where to compute.
-        bits: start length.
-    """
-    head = make_head(STEP_WIDTH, (bits, STEP_BITS[-1]), num_classes=2 * STEP_BITS[-1])
-    features = torch.randn(spec["batch_size"], STEP_WIDTH).to(device)
-    labels = _batch_labels(spec, device)
-    every = head.current_layer.scorer.every_n_steps
-
-    def steps(module: nn.Module, loss: nn.Module) -> Callable[[], None]:
-        module = module.to(device)
-        optimizer = torch.optim.Adam(module.parameters())
-
-        def call() -> None:
-            for _ in range(every):
-                optimizer.zero_grad()
-                loss(module(features), labels).backward()
-                optimizer.step()
-
-        return call
-
-    plain = nn.Sequential(nn.Linear(STEP_WIDTH, bits), nn.Tanh())
-    return Contest(
-        steps(head, make_nm_loss(DPSHLoss(), head)),
-        steps(plain, DPSHLoss()),
-        f"{every} steps of the head alone, nn.Linear of {bits}",
-    )
-
-
-for _bits in (48, 1024):
-    KERNELS.add(f"growth/active_{_bits}", partial(active_step_of_width, bits=_bits))
-
-
-@kernel("merge/many_classes")
-def merge_of_many_classes(spec: Spec, device: str, classes: int = 4000) -> Contest:
-    """Time a merge that finds codewords for many classes, against one assignment.
-
-    Args:
-        spec: of the kernel.
-        device: where the head is; the search for codewords uses the CPU.
-        classes: how many; the peer assigns as many rows to as many columns.
-    """
-    head = make_head(64, (96, 16), num_classes=classes).to(device)
-    centres = torch.randn(classes, 64)
-    for ids in torch.arange(4 * classes).split(1000):
-        labels = ids % classes
-        x = (centres[labels] + 0.3 * torch.randn(len(labels), 64)).to(device)
-        with torch.no_grad():
-            head.observe(head(x), labels.to(device))
-    costs = np.random.default_rng(spec["seed"]).random((classes, classes))
-    return Contest(
-        lambda: copy.deepcopy(head).merge_next(),
-        lambda: linear_sum_assignment(costs),
-        f"scipy linear_sum_assignment, random {classes} x {classes}",
-    )
 
 
 def folded_head(
@@ -324,7 +262,7 @@ def folded_head(
     head = make_head(STEP_WIDTH, STEP_BITS, num_classes=num_classes)
     x = torch.randn(spec["batch_size"], STEP_WIDTH)
     while not head.finished:
-        head.observe(head(x), _batch_labels(spec, "cpu"))
+        head.observe(head(x), batch_labels(spec, "cpu"))
         head.merge_next()
     folded = head.fold()
     assert isinstance(folded, nn.Sequential)
@@ -362,7 +300,7 @@ for _name, _in_network, _classifier in (
 def chain_step(spec: Spec, device: str) -> Contest:
     """Time one training step while all of 96 neurons are active, against 12 plain ones."""
     features = torch.rand(spec["batch_size"], 64).to(device)
-    labels = _batch_labels(spec, device)
+    labels = batch_labels(spec, device)
     problem = Problem(64, spec["classes"], 12, 1, 1.0, spec["batch_size"], device=device)
     head = make_head(HIDDEN, (96, 48, 24, 12))
     ours = Learner(problem, head, make_nm_loss(DPSHLoss(), head), lr=1e-3)

@@ -17,6 +17,7 @@ def gini(values: Tensor) -> float:
     Source:   Gini 1912.  Differs: negative importances are clipped.
 
     Example:
+        >>> import torch
         >>> gini(torch.tensor([0., 0., 0., 1.]))
         0.75
     """

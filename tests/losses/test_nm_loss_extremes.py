@@ -81,6 +81,7 @@ def test_loss_and_gradient_are_finite(loss, point, options, merges):
         assert parameter.grad is None or parameter.grad.isfinite().all(), name
 
 
+@pytest.mark.filterwarnings("ignore:1 of 4 classes were seen")
 @pytest.mark.parametrize("point", POINTS)
 def test_a_merge_follows_such_a_batch(point):
     head = ProgressiveHead(F, (12, 6), num_classes=C)
