@@ -32,5 +32,8 @@ def tie_aware_map_at_r(items: Tensor, hits: Tensor) -> Tensor:
     before_n, before_h = n.cumsum(1) - n, h.cumsum(1) - h
     relevant = h.sum(1)
     m = (relevant[:, None] - before_n).clamp(min=0).minimum(n)
+    # what lies behind the first R adds nothing
+    reached = int((before_n < relevant[:, None]).any(0).sum())
+    n, h, before_n, before_h, m = (x[:, :reached] for x in (n, h, before_n, before_h, m))
     total = _sum_of_block(n, h, before_n, before_h, m, "expected").sum(1)
     return torch.where(relevant > 0, total / relevant, torch.nan)
