@@ -105,16 +105,15 @@ def log_scale(axes: "Axes") -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
-def legend(figure: Figure) -> None:
+def legend(figure: Figure, place: str = "outside right upper", columns: int = 1) -> None:
     """Name the coloured rows once for all panels; nothing before the first result."""
     named: dict[str, Artist] = {}
     for axes in figure.axes:
         handles, labels = axes.get_legend_handles_labels()
         named |= dict(zip(labels, handles, strict=True))
     if named:
-        figure.legend(
-            list(named.values()), list(named), loc="outside right upper", fontsize=8
-        )
+        handles, labels = list(named.values()), list(named)
+        figure.legend(handles, labels, loc=place, ncols=columns, fontsize=8)
 
 
 def bars(axes: "Axes", values: np.ndarray, title: str) -> None:
