@@ -214,7 +214,9 @@ def _cells(part: dict[str, Any], own: list[Contender]) -> dict[str, list[float]]
     """Return the values of codes at the only length, by label."""
     metric = decisive(part)
     found = {
-        each.label: [v for cell in each.values.get(metric, {}).values() for v in cell.values()]
+        each.label: [
+            v for cell in each.values.get(metric, {}).values() for v in cell.values()
+        ]
         for each in own
         if not each.reference
     }

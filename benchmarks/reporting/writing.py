@@ -65,6 +65,8 @@ def _finding(summary: Summary) -> Section:
     text = verdict.finding(summary)
     print(f"\n{text}")
     return "finding", f"## What was found\n\n{text}", [*chart.pictures_of(summary)]
+
+
 def _kernels(
     suite: KernelSuite, specs: Sequence[Spec], store: Store, command: str
 ) -> Section:
@@ -74,13 +76,13 @@ def _kernels(
 
 
 def _quality(
-    suite: QualitySuite, runs: Sequence[Run], store: Store, command: str
+    suite: QualitySuite, runs: Sequence[Run], store: Store, folder: Path, command: str
 ) -> Section:
     if suite.one_of_several:
         print(f"\n{suite.dataset}\n")
     print(tables.main_table(suite, runs))
     drawn = pictures.of_quality(suite, runs, store)
-    _save_first(suite, drawn, store)
+    _save_first(suite, drawn, folder)
     parts = [
         tables.table_text(suite, runs, command),
         insides.bits_table(suite, runs, store),
@@ -89,9 +91,8 @@ def _quality(
     return suite.dataset, "\n".join(part for part in parts if part), drawn
 
 
-def _save_first(suite: QualitySuite, drawn: Sequence[Picture], store: Store) -> None:
+def _save_first(suite: QualitySuite, drawn: Sequence[Picture], folder: Path) -> None:
     """Keep the first figure as a file as well: for places that show no HTML."""
     if drawn[0].figure is not None:
         end = f"_{file_name(suite.dataset)}" if suite.one_of_several else ""
-        path = store.folder(suite.name) / f"map_vs_bits{end}.png"
-        figures.save_png(drawn[0].figure, path)
+        figures.save_png(drawn[0].figure, folder / f"map_vs_bits{end}.png")
