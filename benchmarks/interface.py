@@ -9,7 +9,7 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from torch import Tensor, nn
 
@@ -52,6 +52,28 @@ class Unsuited(ValueError):
     """A method cannot work on this kind of data set; the message says why."""
 
 
+@dataclass(frozen=True)
+class Pair:
+    """Items that are searched by inner product: what asks, and what is stored.
+
+    Distances fit in: of |q - r|^2 the query is (2 q, -1) and the item (r, |r|^2).
+
+    Args:
+        queries: of all items, as they ask (N, D).
+        stored: of all items, as an index keeps them (N, D); None for their codes.
+        bits: what an item takes in the index, side information included; None for the
+            length of the code.
+    """
+
+    queries: Tensor
+    stored: Tensor | None = None
+    bits: int | None = None
+
+
+Encoded = Tensor | Pair
+ASYMMETRIC = ".asymmetric"  # ends the name of an encoding's real queries
+
+
 class Method(Protocol):
     """What the harness asks of a method. It seeds every generator before `fit`.
 
@@ -60,17 +82,20 @@ class Method(Protocol):
 
     Of images, `fit` and `encode` are given `vision.Pictures`, for a trunk to be trained on.
     A method whose attribute `on_features` is true is given features of the untrained trunk.
+    One whose attribute `uses_database` is true is also given, as `fit(..., database=...)`,
+    the items that will be searched; nobody is told their labels.
     """
 
     def fit(self, features: Tensor, labels: Tensor) -> None:
-        """Learn from the training items."""
+        """Learn from the training items; labels are None where the task has none."""
 
-    def encode(self, features: Tensor) -> dict[str, Tensor]:
+    def encode(self, features: Tensor) -> Mapping[str, Encoded]:
         """Return what the method makes of items, by name of the encoding (`ENCODINGS`).
 
         Codes (N, K) of -1 and +1; of "float" a real embedding (N, D), to be compared by its
-        cosine. What has another name than those of `ENCODINGS` are codes of any length:
-        judged and stored like the others, but no line of a table.
+        cosine; or a `Pair`. A pair called E + ".asymmetric" are real queries that ask the
+        stored items of encoding E. What has another name than those of `ENCODINGS` are
+        codes of any length: judged and stored like the others, but no line of a table.
         """
 
     def head_parameters(self) -> tuple[int, int]:
@@ -78,23 +103,49 @@ class Method(Protocol):
 
 
 Factory = Callable[..., Method]
-# What one training may yield, and how tables call it; {} is the label of the method.
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """A kind of thing that a training yields.
+
+    Args:
+        label: how tables call it; {} is the label of the method.
+        kind: "hamming" for codes compared by Hamming distance, "code" for others of about
+            as many bits, "reference" for what takes more bits and is not ranked with them.
+    """
+
+    label: str
+    kind: Literal["hamming", "code", "reference"] = "hamming"
+
+
 ENCODINGS = {
-    "code": "{}",
-    "sign": "sign({})",
-    "float": "{}, float32",
-    "itq": "{} + ITQ",
-    "pca": "{} + PCA, sign",
-    "lsh": "{} + LSH",
+    "code": Encoding("{}"),
+    "sign": Encoding("sign({})"),
+    "float": Encoding("{}, float32", "reference"),
+    "itq": Encoding("{} + ITQ"),
+    "pca": Encoding("{} + PCA, sign"),
+    "pca_rotated": Encoding("{} + PCA, rotated at random, sign"),
+    "lsh": Encoding("{} + LSH"),
+    "pq": Encoding("{} + PQ", "code"),
+    "opq": Encoding("{} + OPQ", "code"),
+    "rabitq": Encoding("{} + RaBitQ (64 bits more)", "reference"),
+    "posterior": Encoding("{}, its number", "code"),
 }
-# What a method does with a loss. Tables pair "nm" with "direct" and "reg" of one loss.
+# What a method does, and with what. Tables pair "nm" with "direct" and "reg" of one loss.
 FAMILIES = {
     "direct": "the loss trains a head of the wanted width",
     "reg": "as direct, with regularizers that pull outputs to codes",
     "nm": "the loss trains a longer head, which NMLayer merges",
     "post": "the loss trains an embedding, which is quantized afterwards",
+    "floats": "the features as they are: a reference, no code",
+    "quantizer": "features, raw or whitened by labels, and an unsupervised quantizer",
+    "supervised": "a shallow map that is fitted to labels",
+    "class": "the code says no more than a predicted class",
+    "adapted": "learned with the unlabelled items that will be searched",
+    "unsupervised": "a network that is trained without labels",
     "control": "a variant that answers a question about one of these",
-    "other": "no loss of the table: raw features, a classifier, a method from outside",
+    "other": "none of these, such as a method from outside",
 }
 
 

@@ -53,7 +53,12 @@ class Row:
     @property
     def label(self) -> str:
         """How tables call it."""
-        return ENCODINGS[self.encoding].format(self.entry.label)
+        return ENCODINGS[self.encoding].label.format(self.entry.label)
+
+    @property
+    def kind(self) -> str:
+        """See `Encoding.kind`."""
+        return ENCODINGS[self.encoding].kind
 
 
 @dataclass(frozen=True)

@@ -129,7 +129,8 @@ def per_query_cells():
         for radius, message in ((-1, ">= 0"), (1.5, "got 1.5"), (NAN, "got nan")):
             yield f.__name__, lambda f=f, r=radius: f(ITEMS, HITS, r), message
     both = (*at_k[:3], *within)
-    for f in (*both, ranking.tie_aware_reciprocal_rank, ranking.precision_recall_curve):
+    whole = (ranking.tie_aware_reciprocal_rank, ranking.tie_aware_map_at_r)
+    for f in (*both, *whole, ranking.precision_recall_curve):
         rest = (1,) if f in at_k else ()
         for pair, message in (
             ((HITS, ITEMS), "between 0 and items"),

@@ -91,24 +91,55 @@ SOURCES.add(
     "features", Source(load_npz, "any feature set, a .npz file", LAYOUT, places=None)
 )
 _CIFAR = "cs.toronto.edu/~kriz/cifar.html"
-for _name, _file, _about, _protocol, _home in (
-    ("cifar10-features", "cifar10", "CIFAR-10", "C-B", _CIFAR),
-    ("cifar100-features", "cifar100", "CIFAR-100, 12,000 images", "given", _CIFAR),
+for _name, _file, _trunk, _about, _protocol, _home in (
+    (
+        "cifar10-features",
+        "cifar10_efficientnet_lite0",
+        "EfficientNet-lite0",
+        "CIFAR-10",
+        "C-B",
+        _CIFAR,
+    ),
+    (
+        "cifar100-features",
+        "cifar100_efficientnet_lite0",
+        "EfficientNet-lite0",
+        "CIFAR-100, 12,000 images",
+        "given",
+        _CIFAR,
+    ),
     (
         "ucmerced-features",
-        "ucmerced_multilabel",
+        "ucmerced_multilabel_efficientnet_lite0",
+        "EfficientNet-lite0",
         "UC Merced, 17 labels, several an image",
         "random",
         "weegee.vision.ucmerced.edu/datasets/landuse.html",
+    ),
+    (
+        "cars196-features",
+        "cars196_efficientnet_lite2",
+        "EfficientNet-lite2",
+        "Cars, 8,144 images of 196 models",
+        "random",
+        "Krause et al., 3dRR 2013",
+    ),
+    (
+        "banking77-features",
+        "banking77_minilm",
+        "all-MiniLM-L6-v2",
+        "banking77, 13,083 questions of 77 intents",
+        "given",
+        "Casanueva et al., 2020, arXiv:2003.04807",
     ),
 ):
     SOURCES.add(
         _name,
         Source(
             load_npz,
-            f"{_about}: EfficientNet-lite0 features",
-            f"It is the file {{place}} of the data folder. {LAYOUT} Images: {_home}.",
-            (f"{_file}_efficientnet_lite0.npz",),
+            f"{_about}: {_trunk} features",
+            f"It is the file {{place}} of the data folder. {LAYOUT} Source: {_home}.",
+            (f"{_file}.npz",),
             _protocol,
         ),
     )

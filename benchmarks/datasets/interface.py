@@ -83,7 +83,10 @@ class Collection:
 class Split:
     """Items, labels, and the ids (ascending, int64) that play each part.
 
-    `test` is empty in a tuning split. No query of a split is in its `database`.
+    `test` is empty in a tuning split. No query of a split is in its `database`. Where it
+    is not `labelled`, methods see no label. A `mixed` one has queries of classes that were
+    trained on, and of others. With `search_training` codes are judged a second time, with
+    the training items in the database.
     """
 
     features: Items
@@ -95,6 +98,9 @@ class Split:
     purpose: Purpose
     protocol: str
     coarse_labels: Tensor | None = None
+    labelled: bool = True
+    mixed: bool = False
+    search_training: bool = False
 
     @property
     def queries(self) -> Tensor:

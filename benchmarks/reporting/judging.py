@@ -11,11 +11,12 @@ from tqdm import tqdm
 
 from ..pool import run_jobs
 from ..results import Spec, Store, write_text
-from .metrics import judge
+from .judge import judge
 
 Metrics = dict[str, dict[str, float]]  # by encoding, then by metric
 _ROOT = Path(__file__).resolve().parents[2]
 _ROOMS = ("codes", "hamming", "labels", "ranking")  # of the package: what `metrics` needs
+_FILES = ("judge", "metrics", "score_histograms")  # of this folder
 _TIMEOUT_S = 600
 
 
@@ -91,8 +92,8 @@ def _origin(store: Store, spec: Spec) -> dict[str, Any]:
 def _rules() -> str:
     """Hash the sources that decide about metrics."""
     digest = hashlib.sha256()
-    rules = Path(__file__).with_name("metrics.py")
+    rules = [Path(__file__).with_name(f"{name}.py") for name in _FILES]
     rooms = (_ROOT / "pml_nmlayer" / room for room in _ROOMS)
-    for path in (*(p for room in rooms for p in sorted(room.rglob("*.py"))), rules):
+    for path in (*(p for room in rooms for p in sorted(room.rglob("*.py"))), *rules):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:12]

@@ -28,8 +28,8 @@ def means(runs: Sequence[Run], value: Value) -> Means:
 
 
 def is_code(row: Row) -> bool:
-    """Tell codes from embeddings, which take 32 times the bytes and are a reference."""
-    return row.encoding != "float"
+    """Tell codes from references, which take many times the bytes."""
+    return row.kind != "reference"
 
 
 def ranks(rows: Sequence[Row], averages: Means) -> dict[tuple[str, int], int]:

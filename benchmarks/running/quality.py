@@ -1,6 +1,7 @@
 """From the spec of a quality suite to codes: train one method, encode, measure."""
 
 import time
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -8,12 +9,14 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from pml_nmlayer.codes import pack_codes
 
 from ..datasets import Split, load_split
-from ..interface import ENCODINGS, Problem, Unsuited
+from ..interface import ENCODINGS, Encoded, Pair, Problem, Unsuited
 from ..methods import METHODS
+from ..reporting.judge import NEIGHBOURS
 from ..results import Arrays, Record, Spec
 from ..training.seeding import seed_everything
 from .devices import Machine, describe_device, wait_for
@@ -55,8 +58,9 @@ def _check_source(spec: Spec) -> None:
 
 def _measure(spec: Spec, split: Split, machine: Machine) -> tuple[Record, Arrays]:
     inputs = open_inputs(spec, split.features, machine)
+    labels, num_classes = _training_labels(split)
     problem = Problem(
-        num_classes=split.num_classes,
+        num_classes=num_classes,
         bits=spec["bits"],
         epochs=spec["epochs"],
         decay=spec["decay"],
@@ -72,16 +76,15 @@ def _measure(spec: Spec, split: Split, machine: Machine) -> tuple[Record, Arrays
     train_s = time.perf_counter() - start
     # features of an untrained trunk are made once for many methods, and are no one's time
     items: Any = inputs.of(method)
+    more: dict[str, Any] = {}
+    if getattr(method, "uses_database", False):
+        more = {"database": items[split.database]}
     start = time.perf_counter()
-    method.fit(items[split.train], split.labels[split.train])
+    method.fit(items[split.train], labels, **more)
     wait_for(machine.device)
     train_s += time.perf_counter() - start
 
-    codes = method.encode(items)
-    encoded = {
-        name: _stored(name, values, len(split.features), spec["bits"])
-        for name, values in codes.items()
-    }
+    found = method.encode(items)
     training, serving = method.head_parameters()
     if not getattr(method, "on_features", False):  # these have no trunk to stand on
         _check_budget(spec, training)
@@ -92,19 +95,19 @@ def _measure(spec: Spec, split: Split, machine: Machine) -> tuple[Record, Arrays
         "device": describe_device(machine.device),
         "inputs": inputs.about,
     }
-    lengths = {
-        f"bits_{n}": np.array(v.shape[1]) for n, v in codes.items() if n not in ENCODINGS
-    }
-    return record, {**raw_arrays(split, encoded), **lengths, **_diagnostics(method)}
+    arrays = stored_arrays(split, found, spec["bits"])
+    return record, {**arrays, **_diagnostics(method)}
 
 
-def _stored(encoding: str, values: Tensor, count: int, bits: int) -> np.ndarray:
-    """Check what a method made of all items, and pack codes."""
-    if encoding == "float":
-        return values.float().numpy()
-    if encoding in ENCODINGS and values.shape != (count, bits):
-        raise ValueError(f"asked for {bits} bits, got codes {tuple(values.shape)}")
-    return pack_codes(values).numpy()
+def _training_labels(split: Split) -> tuple[Any, int]:
+    """Give a method the labels of its training items, numbered without gaps."""
+    if not split.labelled:
+        return None, 0
+    labels = split.labels[split.train]
+    if split.multi_label:
+        return labels, labels.shape[1]
+    classes, numbers = labels.unique(return_inverse=True)
+    return numbers, len(classes)
 
 
 def _check_budget(spec: Spec, numbers: int) -> None:
@@ -131,21 +134,64 @@ def _warm_up(device: str) -> None:
     optimizer.step()
 
 
-def raw_arrays(split: Split, items: dict[str, np.ndarray]) -> Arrays:
-    """Pick what a metric may see, and the ids by which the split can be checked.
+def stored_arrays(split: Split, found: Mapping[str, Encoded], bits: int) -> Arrays:
+    """Keep what metrics may see, and the ids by which the split can be checked.
 
     Args:
         split: who is query, and who is in the database.
-        items: by encoding, one row an item of the whole set.
+        found: what a method made of all items, see `Method.encode`.
+        bits: that were asked for.
     """
     arrays = {f"{name}_ids": ids.numpy() for name, ids in split.parts().items()}
-    for name, ids in (("query", split.queries), ("database", split.database)):
-        for encoding, values in items.items():
-            arrays[f"{name}_{encoding}"] = values[ids.numpy()]
-        arrays[f"{name}_labels"] = split.labels[ids].numpy()
+    parts = {"query": split.queries, "database": split.database}
+    if split.search_training:
+        parts["training"] = split.train
+    for part, ids in parts.items():
+        arrays[f"{part}_labels"] = split.labels[ids].numpy()
         if split.coarse_labels is not None:
-            arrays[f"{name}_coarse_labels"] = split.coarse_labels[ids].numpy()
+            arrays[f"{part}_coarse_labels"] = split.coarse_labels[ids].numpy()
+        for name, values in found.items():
+            side = _side(name, values, len(split.features), bits, part)
+            if side is not None:
+                arrays[f"{part}_{name}"] = side[ids].numpy()
+    for name, values in found.items():
+        if isinstance(values, Pair):
+            if values.bits is not None:
+                arrays[f"stored_bits_{name}"] = np.array(values.bits)
+        elif name not in ENCODINGS:
+            arrays[f"bits_{name}"] = np.array(values.shape[1])
+    if split.mixed:
+        known = split.labels[split.train].unique()
+        unseen = ~torch.isin(split.labels[split.queries], known)
+        arrays["query_is_unseen"] = unseen.numpy()
+    if not split.labelled:
+        arrays["query_neighbours"] = _neighbours(split).numpy()
     return arrays
+
+
+def _side(
+    encoding: str, values: Encoded, count: int, bits: int, part: str
+) -> Tensor | None:
+    """Check what a method made of all items, pack codes, and pick what a part needs."""
+    if isinstance(values, Pair):
+        side = values.queries if part == "query" else values.stored
+        return None if side is None else side.float()
+    if encoding == "float":
+        return values.float()
+    if encoding in ENCODINGS and values.shape != (count, bits):
+        raise ValueError(f"asked for {bits} bits, got codes {tuple(values.shape)}")
+    return pack_codes(values)
+
+
+def _neighbours(split: Split) -> Tensor:
+    """Find the items of the database that are nearest to queries by their features."""
+    assert isinstance(split.features, Tensor)
+    query, database = (
+        normalize(split.features[ids]) for ids in (split.queries, split.database)
+    )
+    count = min(NEIGHBOURS, len(database))
+    parts = [(rows @ database.T).topk(count).indices for rows in query.split(256)]
+    return torch.cat(parts).int()
 
 
 def describe(split: Split) -> dict[str, Any]:

@@ -48,7 +48,8 @@ class HammingAccuracyCalculator(AccuracyCalculator):
               order, for comparison with papers; these two sort, and take longer.
               hamming_precision_at_k, hamming_recall_at_k (share of the relevant items);
               hamming_hit_rate_at_k, or Recall@K: whether any of the first k is relevant;
-              hamming_mrr: 1 / rank of the first relevant item.
+              hamming_mrr: 1 / rank of the first relevant item; hamming_map_at_r: mAP@R,
+              with as many ranks as the query has relevant items, as PML defines it.
               hamming_ndcg, hamming_ndcg_at_k, hamming_acg_at_k, hamming_wap,
               hamming_wap_at_k: by grades, the number of shared labels or `relevance`.
               precision_at_radius_r, recall_at_radius_r, f1_at_radius_r: within r bits,

@@ -13,6 +13,7 @@ from ..hamming.exclusion import Exclude
 from ..hamming.histograms import MAX_BYTES, grade_histograms, hamming_histograms
 from ..labels.relevance import Relevance
 from ..merging.bit_statistics import bit_statistics
+from ..ranking.at_r import tie_aware_map_at_r
 from ..ranking.average_precision import Normalizer, tie_aware_average_precision
 from ..ranking.conventional import conventional_average_precision
 from ..ranking.cut_off import precision_at_k, recall_at_k
@@ -31,6 +32,7 @@ _PLAIN: dict[str, Callable[..., Tensor]] = {
     "hamming_map_best": _best,
     "hamming_map_worst": _worst,
     "hamming_mrr": tie_aware_reciprocal_rank,
+    "hamming_map_at_r": tie_aware_map_at_r,
 }
 _AT_K: dict[str, Callable[..., Tensor]] = {
     "hamming_map": _ap,

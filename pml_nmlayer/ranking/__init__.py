@@ -1,5 +1,6 @@
 """Retrieval metrics of Hamming rankings, exact in the presence of ties."""
 
+from .at_r import tie_aware_map_at_r as tie_aware_map_at_r
 from .average_precision import Normalizer as Normalizer
 from .average_precision import mean_average_precision as mean_average_precision
 from .average_precision import tie_aware_average_precision as tie_aware_average_precision

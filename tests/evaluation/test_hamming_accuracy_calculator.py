@@ -214,6 +214,7 @@ def test_every_metric_equals_its_function():
             *sides, k=7, normalizer="relevant"
         ),
         "hamming_mrr": ranking.tie_aware_reciprocal_rank(items, hits),
+        "hamming_map_at_r": ranking.tie_aware_map_at_r(items, hits),
         "hamming_precision_at_k": ranking.precision_at_k(items, hits, 7),
         "hamming_recall_at_k": ranking.recall_at_k(items, hits, 7),
         "hamming_hit_rate_at_k": ranking.hit_rate_at_k(items, hits, 7),

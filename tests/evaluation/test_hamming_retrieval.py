@@ -19,6 +19,7 @@ NAMES = (
     "hamming_map_at_7_worst",
     "hamming_map_conventional",
     "hamming_mrr",
+    "hamming_map_at_r",
     "hamming_ndcg_at_5",
     "hamming_acg_at_5",
     "hamming_wap",

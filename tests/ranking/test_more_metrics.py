@@ -15,6 +15,7 @@ from pml_nmlayer.ranking import (
     mean_by_class,
     tie_aware_acg,
     tie_aware_average_precision,
+    tie_aware_map_at_r,
     tie_aware_wap,
     tied_at_k,
 )
@@ -42,6 +43,19 @@ def test_hit_rate(ties, k):
     value = hit_rate_at_k(counts.sum(2), counts[:, :, 1:].sum(2), k).item()
     expected = over_all_orders(ties, lambda ranked: naive.hit_rate(ranked, k))
     assert value == pytest.approx(expected, abs=1e-12, nan_ok=True)
+
+
+@given(ties=GRADES)
+def test_map_at_r(ties):
+    counts = counts_of(ties)
+    value = tie_aware_map_at_r(counts.sum(2), counts[:, :, 1:].sum(2)).item()
+    relevant = sum(grade > 0 for tie in ties for grade in tie)
+
+    def at_r(ranked):
+        hits = [grade > 0 for grade in ranked]
+        return naive.average_precision(hits, relevant, "relevant") if relevant else math.nan
+
+    assert value == pytest.approx(over_all_orders(ties, at_r), abs=1e-12, nan_ok=True)
 
 
 @given(ties=GRADES, k=st.one_of(st.none(), st.integers(1, 8)))
