@@ -94,7 +94,7 @@ def best_of_families(
     for bits in lengths_of(each.values for each in all_of_them):
         seen: set[str] = set()
         for each in complete(all_of_them, metric, bits):
-            if each.family not in seen and (not each.reference or each.family == "floats"):
+            if each.family not in seen and (not each.floats or each.family == "floats"):
                 seen.add(each.family)
                 point = (each.stored[bits], each.mean(metric, bits), each)
                 best.setdefault(each.family, []).append(point)
@@ -125,14 +125,14 @@ def _lines(summary: Summary, found: dict[str, list[Contender]]) -> Figure:
         axes.set_xticks(lengths_of(each.values for each in own))
         axes.set_xlabel("bits an item takes")
         axes.set_title(f"{dataset}: {METRICS[metric].label}", fontsize=9)
-    figures.legend(figure, "outside lower center", 2 if len(found) == 1 else 3)
+    figures.legend(figure, below=2 if len(found) == 1 else 3)
     return figure
 
 
 def _faint(axes: "Axes", each: Contender, metric: str) -> None:
     cells = each.values.get(metric, {})
     points = [(each.stored[b], fmean(v.values())) for b, v in sorted(cells.items()) if v]
-    if points and not each.reference:
+    if points and not each.floats:
         x, y = zip(*points, strict=True)
         axes.plot(x, y, color=figures.GREY, linewidth=0.5, label=f"_{each.row}", zorder=1)
 

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any
 
+from ..interface import ENCODINGS
 from ..methods import METHODS
 
 ASYMMETRIC = "asymmetric_"  # begins the name of a metric of real queries against codes
 STORED = "stored_bits"
 REAL_QUERY = "real query"
 WITH_NMLAYER = ("nm", "adapted")  # families
-HAMMING = ("code", "sign", "itq", "pca", "lsh")  # encodings that are compared so
 Values = dict[str, float]  # by seed
 
 
@@ -30,7 +30,8 @@ class Contender:
         label: how tables call it, and the way if it is not code against code.
         family: one of `FAMILIES`.
         hamming: codes on both sides, compared by Hamming distance.
-        reference: floats, which take far more bits than any code.
+        reference: it takes more bits than its length says, and wins nothing.
+        floats: a reference whose bits are beyond any chart.
         values: by metric, then by length, then by seed; what is no number is left out.
         stored: bits that an item takes, by length.
     """
@@ -41,6 +42,7 @@ class Contender:
     family: str
     hamming: bool
     reference: bool
+    floats: bool
     values: dict[str, dict[int, Values]]
     stored: dict[int, float]
 
@@ -60,21 +62,23 @@ def _ways(name: str, row: dict[str, Any]) -> Iterable[Contender]:
     }
     family = family_of(row)
     stored = {b: fmean(cell.values()) for b, cell in values.get(STORED, {}).items() if cell}
-    reference = family == "floats" or (row["encoding"] == "float" and not stored)
+    kind = ENCODINGS[row["encoding"]].kind
+    floats = row["encoding"] == "float"
     for begin, way in (("", ""), (ASYMMETRIC, f", {REAL_QUERY}")):
         own = {
             metric.removeprefix(begin): cells
             for metric, cells in values.items()
             if metric.startswith(ASYMMETRIC) == bool(begin)
         }
-        if own and (not begin or not reference):
+        if own and not (begin and floats):
             yield Contender(
                 name,
                 row["entry"],
                 f"{row['label']}{way}",
                 family,
-                not begin and not reference and row["encoding"] in HAMMING,
-                reference,
+                kind == "hamming" and not begin,
+                kind == "reference",
+                floats,
                 own,
                 {bits: stored.get(bits, float(bits)) for bits in lengths_of([own])},
             )
@@ -100,8 +104,8 @@ def decisive(part: dict[str, Any]) -> str:
 
 def lengths_of(values: Iterable[dict[str, dict[int, Values]]]) -> list[int]:
     """List the lengths that have a value."""
-    found = {b for each in values for cells in each.values() for b, v in cells.items() if v}
-    return sorted(found)
+    all_cells = (cells for each in values for cells in each.values())
+    return sorted({bits for cells in all_cells for bits, own in cells.items() if own})
 
 
 def complete(all_of_them: Sequence[Contender], metric: str, bits: int) -> list[Contender]:

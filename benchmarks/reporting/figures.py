@@ -105,15 +105,25 @@ def log_scale(axes: "Axes") -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
-def legend(figure: Figure, place: str = "outside right upper", columns: int = 1) -> None:
-    """Name the coloured rows once for all panels; nothing before the first result."""
+def legend(figure: Figure, below: int = 0) -> None:
+    """Name the coloured rows once for all panels; nothing before the first result.
+
+    Args:
+        figure: with its panels drawn.
+        below: columns of a legend below the panels; 0 puts it at their right.
+    """
     named: dict[str, Artist] = {}
     for axes in figure.axes:
         handles, labels = axes.get_legend_handles_labels()
         named |= dict(zip(labels, handles, strict=True))
     if named:
-        handles, labels = list(named.values()), list(named)
-        figure.legend(handles, labels, loc=place, ncols=columns, fontsize=8)
+        figure.legend(
+            list(named.values()),
+            list(named),
+            loc="outside lower center" if below else "outside right upper",
+            ncols=max(below, 1),
+            fontsize=8,
+        )
 
 
 def bars(axes: "Axes", values: np.ndarray, title: str) -> None:

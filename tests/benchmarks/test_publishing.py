@@ -3,6 +3,7 @@
 import copy
 import json
 
+import numpy as np
 import pytest
 
 from benchmarks.__main__ import main
@@ -10,8 +11,8 @@ from benchmarks.interface import FAMILIES
 from benchmarks.reporting import chart, contenders, packing, publishing, short_table
 from benchmarks.reporting.summary import load_summary, save_small_summary, save_summary
 from tests.benchmarks.conftest import ROOT
-from tests.benchmarks.test_verdict import contender_row
 from tests.benchmarks.test_summary import suite, summary, timed  # noqa: F401
+from tests.benchmarks.test_verdict import contender_row
 
 TABLE = """# Suite s: 1 method
 
@@ -170,7 +171,7 @@ def test_a_chart_of_lines_dots_or_ratios(summary, timed, tmp_path):  # noqa: F81
         "loss alone: sign(SupCon)",
         "others: ITQ on raw features",
     ]
-    assert drawn[3].get_xydata().tolist() == [[12, 0.62], [24, 0.24]]
+    np.testing.assert_allclose(drawn[3].get_xydata(), [[12, 0.62], [24, 0.24]])
     assert lines.axes[0].get_xlabel() == "bits an item takes"
     assert lines.get_suptitle().startswith("Suite s: 3 methods at 12 and 24 bits on digits")
     single = copy.deepcopy(summary)

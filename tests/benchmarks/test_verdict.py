@@ -1,4 +1,4 @@
-"""What a page opens with: who wins, the best Hamming code and its cost, where NMLayer is."""
+"""What a page opens with: the winner, the best Hamming code, where NMLayer stands."""
 
 from statistics import fmean, stdev
 
@@ -47,10 +47,8 @@ def test_three_sentences_from_the_runs():
         "24 bits: merged (0.800 ± 0.141); for reference raw: 0.800 ± 0.000."
     )
     cost = [p - n for p, n in zip(pq, nm, strict=True)]
-    behind = (
-        f"merged (0.450 ± {stdev(nm):.3f}), {fmean(cost):.3f} ± {stdev(cost):.3f} below the "
-        "winner"
-    )
+    difference = f"{fmean(cost):.3f} ± {stdev(cost):.3f}"
+    behind = f"merged (0.450 ± {stdev(nm):.3f}), {difference} below the winner"
     assert second == (
         f"Best Hamming code: 12 bits: {behind}; "
         "24 bits: the winner, 0.200 ± 0.141 above the next, alone."
@@ -65,7 +63,8 @@ def test_a_row_counts_by_its_better_way_and_by_the_bits_that_it_stores():
     rows = {
         "nm": contender_row("nm", {12: 0.3}, label="N", asymmetric_map={12: 0.6}),
         "itq": contender_row("quantizer", {12: 0.4}, label="I"),
-        "rabitq": contender_row("quantizer", {12: 0.9}, "rabitq", stored={12: 44}),
+        "rabitq": contender_row("quantizer", {12: 0.9}, "rabitq", stored={12: 76}),
+        "wide": contender_row("class", {12: 0.8}, stored={12: 13}),
     }
     found = all_of({"rows": rows})
     order = contenders.ranked(found, "map", 12)
