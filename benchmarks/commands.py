@@ -110,6 +110,18 @@ def compare_stored(options: Namespace) -> int:
     return 1 if any(each.failing for each in found) else 0
 
 
+def write_leaderboard(options: Namespace) -> int:
+    """Write one page from the summaries of all suites."""
+    from .reporting import leaderboard
+
+    usual = [folder for folder in (BASELINES, options.out) if folder.is_dir()]
+    paths = leaderboard.find_summaries(options.summaries or usual or [options.out])
+    page = options.page or options.out / "leaderboard.html"
+    write_text(page, leaderboard.html(paths))
+    print(f"wrote {page} from {len(paths)} summaries")
+    return 0
+
+
 def tune(options: Namespace) -> int:
     """Search settings, and write them where the suite will look for them."""
     for whole in load_suites(options.suite, False, options.dataset, options.out):

@@ -67,8 +67,8 @@ def pictures_of(summary: Summary) -> Iterator[Picture]:
         "A line a family: at each length the row of the highest mean over seeds, picked "
         "within its family on the queries that judge it; the legend names the row that is "
         "picked most often. Faint: every row. x: the bits that an item really takes, side "
-        "information included. A row counts by each of its ways, code against code and real "
-        "query against code. The dashed line shows the features as they are."
+        "information included. A row counts by each of its ways, code against code and "
+        "real query against code. The dashed line shows the features as they are."
     )
     yield Picture("families", "Quality against bits by family", caption, draw(summary))
 

@@ -15,8 +15,8 @@ _NOT_SHOWN = tuple(f"- {METRICS[n].label}:" for n in METRICS if not METRICS[n].p
 def shortened(text: str, command: str) -> str:
     """Shorten a whole table.md.
 
-    Kept are who wins, the main tables with their notes, codes along the way, metrics that the main
-    tables have no room for, and tests: of all data sets, or of the only one.
+    Kept are who wins, the main tables with their notes, codes along the way, metrics that
+    the main tables have no room for, and tests: of all data sets, or of the only one.
 
     Args:
         text: the file.

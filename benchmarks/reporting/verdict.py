@@ -17,12 +17,12 @@ from .metrics import METRICS
 from .summary import Summary
 
 BASIS = (
-    "The sentences at the top: means ± standard deviation over seeds; a difference is paired "
-    "by seed. Each row counts by the better of its ways: code against code, or real query "
-    "against code. A Hamming code is bits on both sides, compared by Hamming distance. Rows "
-    "that store more bits an item than a length has are left out there; floats are a "
-    "reference. The best of many rows is found on the queries that judge it, so the winner's "
-    "mean flatters it."
+    "The sentences at the top: means ± standard deviation over seeds; a difference is "
+    "paired by seed. Each row counts by the better of its ways: code against code, or real "
+    "query against code. A Hamming code is bits on both sides, compared by Hamming "
+    "distance. Floats, and what stores more bits an item than a length has, are a "
+    "reference. The best of many rows is found on the queries that judge it: its mean "
+    "flatters it."
 )
 
 
