@@ -3,6 +3,7 @@
 # isort: off
 from ..interface import METHODS
 from . import metric_learning, hashing, without_merging, classifier, shallow  # for `list`
+from . import quantized
 # isort: on
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "classifier",
     "hashing",
     "metric_learning",
+    "quantized",
     "shallow",
     "without_merging",
 ]

@@ -103,7 +103,7 @@ def judge(arrays: dict[str, np.ndarray], bits: int) -> dict[str, dict[str, float
             Maybe `query_coarse_labels` (Q,) and `database_coarse_labels` (N,);
             `training_labels` and `training_E`, of items to search as well;
             `query_is_unseen` (Q,) bool; `query_neighbours` (Q, 10), the items that are
-            nearest by the features; `stored_bits_E`.
+            nearest by the features; `stored_bits_E` of an item in an index.
         bits: code length of all encodings but those that have `bits_E`.
     """
     values = {}
@@ -113,8 +113,7 @@ def judge(arrays: dict[str, np.ndarray], bits: int) -> dict[str, dict[str, float
         values[name] |= _judge_asymmetric(arrays, name, sides)
         if f"training_{name}" in arrays:
             values[name]["map_with_training"] = _with_training(arrays, name, sides)
-        stored = arrays.get(f"stored_bits_{name}")
-        values[name]["stored_bits"] = float(_own_bits(sides) if stored is None else stored)
+        values[name]["stored_bits"] = float(_stored_bits(arrays, name, sides))
     return values
 
 
@@ -130,7 +129,10 @@ def _sides(arrays: Mapping[str, np.ndarray], name: str, bits: int) -> Sides:
     return Sides(query, database, int(arrays.get(f"bits_{name}", bits)), name == "float")
 
 
-def _own_bits(sides: Sides) -> int:
+def _stored_bits(arrays: Mapping[str, np.ndarray], name: str, sides: Sides) -> int:
+    for each in (name, f"{name}{ASYMMETRIC}"):
+        if f"stored_bits_{each}" in arrays:
+            return int(arrays[f"stored_bits_{each}"])
     return sides.bits if sides.of_codes else 32 * sides.database.shape[1]
 
 

@@ -1,0 +1,130 @@
+"""Codes that stand for vectors and are compared by squared distance: PQ, OPQ, RaBitQ."""
+
+from typing import Any
+
+import faiss
+import numpy as np
+import torch
+from torch import Tensor
+
+from pml_nmlayer.codes import binarize
+
+from ..interface import ASYMMETRIC, Encoded, Pair, Unsuited
+
+_ITERATIONS = 20  # of OPQ; faiss' 50 take minutes and gain a tenth of a point
+
+
+def by_distance(queries: Tensor, stored: Tensor, squares: Tensor, bits: int) -> Pair:
+    """Rank by -|q|^2 + 2 q.r - |r|^2, the first term left out, as an inner product.
+
+    Args:
+        queries: (N, D).
+        stored: (N, D).
+        squares: what is taken for |r|^2 (N,).
+        bits: of a stored item.
+    """
+    asking = torch.cat([2 * queries, -torch.ones(len(queries), 1)], 1)
+    return Pair(asking, torch.cat([stored, squares[:, None]], 1), bits)
+
+
+class Product:
+    """Product quantization of principal components, rotated or not.
+
+    Sources: Jegou, Douze, Schmid, PAMI 2011; Ge, He, Ke, Sun, CVPR 2013 (OPQ).
+
+    Args:
+        bits: of a code: 8 a part, or 6 where 8 do not divide it.
+        dimensions: principal components that are kept, rounded down to whole parts.
+        rotated: learn a rotation as well (OPQ).
+    """
+
+    def __init__(self, bits: int, dimensions: int, *, rotated: bool) -> None:
+        self.bits, self.dimensions, self.rotated = bits, dimensions, rotated
+        self.each = next((each for each in (8, 6, 4) if bits % each == 0), 0)
+        if not self.each:
+            raise Unsuited(f"{bits} bits are no parts of 8, 6 or 4 bits")
+
+    def train(self, vectors: Tensor) -> None:
+        parts = self.bits // self.each
+        width = max(min(self.dimensions, vectors.shape[1]) // parts, 1) * parts
+        self.chain: list[faiss.VectorTransform] = [faiss.PCAMatrix(vectors.shape[1], width)]
+        self.quantizer = faiss.ProductQuantizer(width, parts, self.each)
+        self.quantizer.cp.min_points_per_centroid = 1
+        if self.rotated:
+            rotation = faiss.OPQMatrix(width, parts, width)
+            # no second quantizer: one that is given would keep its memory here
+            rotation.niter = _ITERATIONS
+            rotation.max_train_points = 2**20
+            self.chain.append(rotation)
+        values = vectors.contiguous().numpy()
+        for transform in self.chain:
+            transform.train(values)
+            values = transform.apply(values)
+        self.quantizer.train(values)
+
+    def pairs(self, name: str, vectors: Tensor) -> dict[str, Encoded]:
+        """Compare codes with codes, and real queries with codes."""
+        values = vectors.contiguous().numpy()
+        for transform in self.chain:
+            values = transform.apply(values)
+        codes = self.quantizer.compute_codes(values)
+        decoded: Any = self.quantizer.decode  # whose types are those of C++
+        stored = torch.from_numpy(decoded(codes))
+        squares = stored.square().sum(1)
+        asking = by_distance(torch.from_numpy(values), stored, squares, self.bits)
+        return {
+            name: by_distance(stored, stored, squares, self.bits),
+            f"{name}{ASYMMETRIC}": Pair(asking.queries, None, self.bits),
+        }
+
+
+class RaBitQ:
+    """One bit a principal component, and two numbers that make distances unbiased.
+
+    Source: Gao and Long, SIGMOD 2024, as faiss has it: 64 bits more an item.
+    """
+
+    def __init__(self, bits: int) -> None:
+        self.bits = bits
+
+    def train(self, vectors: Tensor) -> None:
+        rotation = faiss.RandomRotationMatrix(self.bits, self.bits)
+        rotation.init(int(torch.randint(2**31, ())))
+        self.chain = [faiss.PCAMatrix(vectors.shape[1], self.bits), rotation]
+        values = vectors.contiguous().numpy()
+        for transform in self.chain:
+            transform.train(values)
+            values = transform.apply(values)
+        self.index = faiss.IndexRaBitQ(self.bits, faiss.METRIC_L2)
+        self.index.qb = 0  # queries keep their precision
+        self.index.train(values)
+        self.centre = values.mean(0)
+
+    def pairs(self, name: str, vectors: Tensor) -> dict[str, Encoded]:
+        """Compare signs with signs, and real queries by what faiss estimates."""
+        values = vectors.contiguous().numpy()
+        for transform in self.chain:
+            values = transform.apply(values)
+        stored, squares = self._estimator(values)
+        bits = 8 * int(self.index.sa_code_size())
+        asking = by_distance(torch.from_numpy(values), stored, squares, bits)
+        return {
+            name: binarize(torch.from_numpy(values - self.centre)),
+            f"{name}{ASYMMETRIC}": asking,
+        }
+
+    def _estimator(self, values: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Read off what is estimated: |q|^2 - 2 q.s + a, from the origin and unit vectors.
+
+        Returns:
+            s (N, D) and a (N,).
+        """
+        self.index.reset()
+        self.index.add(values)
+        probes = np.eye(self.bits + 1, self.bits, -1, dtype=np.float32)
+        found, items = self.index.search(probes, len(values))
+        distances = np.empty_like(found)
+        np.put_along_axis(distances, items, found, 1)
+        squares = distances[0]
+        stored = (1 + squares - distances[1:]) / 2
+        return torch.from_numpy(stored.T.copy()), torch.from_numpy(squares)
