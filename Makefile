@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 VISION := .venv/.vision
 
-.PHONY: bench test test-vision lint clean
+.PHONY: bench leaderboard test test-vision lint clean
 .DEFAULT_GOAL := test
 
 $(READY): pyproject.toml constraints.txt
@@ -14,6 +14,9 @@ $(READY): pyproject.toml constraints.txt
 
 bench: $(READY)  ## train and judge codes of handwritten digits: about three minutes
 	$(BIN)/python -m benchmarks run --suite quick
+
+leaderboard: $(READY)  ## one page of all published and all own results
+	$(BIN)/python -m benchmarks leaderboard
 
 test: $(READY)
 	# Two processes of one thread each; a file stays in one, with what it has set up

@@ -1,4 +1,5 @@
-"""Command line: `python -m benchmarks list | extract | tune | run | report | compare`."""
+"""Command line: `python -m benchmarks list | extract | tune | run | report | compare`,
+and `leaderboard`."""
 
 import argparse
 import os
@@ -25,6 +26,7 @@ def parser() -> argparse.ArgumentParser:
     names.set_defaults(command=commands.list_names)
     _add_methods_from(names)
     _add_extract(actions)
+    _add_leaderboard(actions)
     for action, (command, text) in _ACTIONS.items():
         sub = actions.add_parser(action, help=text)
         sub.set_defaults(command=command)
@@ -74,6 +76,25 @@ def parser() -> argparse.ArgumentParser:
             )
             _add_data_root(sub)
     return top
+
+
+def _add_leaderboard(
+    actions: "argparse._SubParsersAction[argparse.ArgumentParser]",
+) -> None:
+    sub = actions.add_parser("leaderboard", help="write one HTML page of all suites")
+    sub.set_defaults(command=commands.write_leaderboard)
+    sub.add_argument("--out", type=Path, default=Path("results"), help="results folder")
+    sub.add_argument(
+        "--from",
+        dest="summaries",
+        nargs="+",
+        type=Path,
+        metavar="DIR",
+        help="folders of summaries; default: published ones, and those of --out",
+    )
+    sub.add_argument(
+        "--page", type=Path, metavar="FILE.html", help="default: leaderboard.html in --out"
+    )
 
 
 def _add_extract(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -13,7 +13,7 @@ from .reporting.metrics import METRICS
 from .reporting.packing import reduced
 from .reporting.runs import collect_all
 from .reporting.summary import SUMMARY, load_summary, narrow_summary
-from .results import Spec, Store, write_text
+from .results import Spec, Store, file_name, write_text
 from .running import extract, runner
 from .running.contests import KERNELS
 from .running.devices import Machine, check_device
@@ -72,17 +72,25 @@ def run(options: Namespace) -> int:
     summary = _run(specs, store, processes, suite, options)
     _report(selection, store, options)
     _say(summary)
+    for line in failures(selection, store):
+        print(line, file=sys.stderr)
     return 1 if summary.failed else 0
 
 
 def report_stored(options: Namespace) -> int:
     """Report on what is stored, and publish the small form where that is asked for."""
     selection, store = _selection(options), Store(options.out)
+    reports = _reports(selection, store, options)
+    if options.publish is not None and len(reports) > 1:
+        raise ValueError(
+            f"--publish takes one report, and this command writes {len(reports)}: a data "
+            "set that is not all of its suite has its own; name one --dataset"
+        )
     _report(selection, store, options)
     if options.publish is not None:
         from .reporting.publishing import publish
 
-        publish(store.folder(selection[0][0].name), options.publish)
+        publish(reports[0][1], options.publish)
         print(f"published {options.publish}")
     return 0
 
@@ -102,9 +110,21 @@ def compare_stored(options: Namespace) -> int:
     return 1 if any(each.failing for each in found) else 0
 
 
+def write_leaderboard(options: Namespace) -> int:
+    """Write one page from the summaries of all suites."""
+    from .reporting import leaderboard
+
+    usual = [folder for folder in (BASELINES, options.out) if folder.is_dir()]
+    paths = leaderboard.find_summaries(options.summaries or usual or [options.out])
+    page = options.page or options.out / "leaderboard.html"
+    write_text(page, leaderboard.html(paths))
+    print(f"wrote {page} from {len(paths)} summaries")
+    return 0
+
+
 def tune(options: Namespace) -> int:
     """Search settings, and write them where the suite will look for them."""
-    for whole in load_suites(options.suite, False, options.dataset):
+    for whole in load_suites(options.suite, False, options.dataset, options.out):
         if isinstance(whole, KernelSuite):
             raise ValueError(f"suite {whole.name} has nothing to tune")
         suite = narrow(whole, options.methods)
@@ -151,7 +171,9 @@ def _machine(suite: Suite, options: Namespace) -> Machine:
 def _selection(options: Namespace) -> Selection:
     return [
         _narrowed(suite, options)
-        for suite in load_suites(options.suite, datasets=options.dataset)
+        for suite in load_suites(
+            options.suite, datasets=options.dataset, results=options.out
+        )
     ]
 
 
@@ -169,7 +191,39 @@ def _report(selection: Selection, store: Store, options: Namespace) -> None:
     # Drawing takes a second to import, and worker processes import this file.
     from .reporting.writing import write_report
 
-    write_report(selection, store, options.jobs, _command(options))
+    for part, folder in _reports(selection, store, options):
+        command = _command(_about(options, part))
+        write_report(part, store, folder, options.jobs, command)
+
+
+def _reports(
+    selection: Selection, store: Store, options: Namespace
+) -> list[tuple[Selection, Path]]:
+    """Say which reports there are, and in which folders.
+
+    That on all data sets of a suite lies in the folder of the suite. Any other choice has
+    one report a data set, in its own folder: none overwrites that of another.
+    """
+    folder = store.folder(selection[0][0].name)
+    if options.dataset is None:
+        return [(selection, folder)]
+    named = {_dataset(suite) for suite in load_suites(options.suite, with_tuned=False)}
+    if {_dataset(suite) for suite, _ in selection} == named:
+        return [(selection, folder)]
+    return [([each], folder / file_name(_dataset(each[0]))) for each in selection]
+
+
+def _dataset(suite: Suite) -> str:
+    assert isinstance(suite, QualitySuite)  # only these take --dataset
+    return suite.dataset
+
+
+def _about(options: Namespace, selection: Selection) -> Namespace:
+    """Narrow options to the data sets of a report."""
+    if options.dataset is None:
+        return options
+    datasets = [_dataset(suite) for suite, _ in selection]
+    return Namespace(**{**vars(options), "dataset": datasets})
 
 
 def _command(options: Namespace) -> str:
@@ -201,3 +255,28 @@ def _say(summary: runner.Summary) -> None:
                 "repeats them",
                 file=sys.stderr,
             )
+
+
+def failures(selection: Selection, store: Store) -> list[str]:
+    """Tell why runs failed, those of one method with one reason together."""
+    found: dict[tuple[str, str, str], list[Spec]] = {}
+    for _, specs in selection:
+        for spec in specs:
+            record = store.load(spec)
+            if record is not None and "error" in record:
+                reason = record["error"].strip().splitlines()[-1]
+                name = spec.get("method") or spec["kernel"]
+                found.setdefault((name, spec["dataset"], reason), []).append(spec)
+    return [
+        f"failed: {name} on {dataset}, {_places(specs)}: {reason}\n"
+        f"  (whole error: {store.path(specs[0])})"
+        for (name, dataset, reason), specs in found.items()
+    ]
+
+
+def _places(specs: list[Spec]) -> str:
+    lengths, seeds = (
+        ", ".join(map(str, dict.fromkeys(spec[key] for spec in specs)))
+        for key in ("bits", "seed")
+    )
+    return f"{lengths} bits, seeds {seeds}"

@@ -177,6 +177,14 @@ class MethodEntry:
     loss: str | None = None
     source: str | None = None
 
+    @property
+    def about(self) -> str:
+        """One line: the first of the factory's docstring, else what the family does."""
+        is_own = inspect.isfunction(self.factory)  # what a table makes are partials
+        text = inspect.getdoc(self.factory) if is_own else None
+        line = text.splitlines()[0] if text else f"{FAMILIES[self.family]}."
+        return line[0].upper() + line[1:]
+
     def defaults(self) -> dict[str, Any]:
         """Return the options of the factory and their default values."""
         if self.options is not None:

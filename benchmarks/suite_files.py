@@ -1,6 +1,6 @@
 """Suites are written in YAML, one file a suite: reading and checking them."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,6 +16,7 @@ from .suites import Entry, KernelSuite, QualitySuite, Suite, Tuned, Tuning, chec
 from .training.trunks import MLP, TRUNKS, default_lr_factor
 
 CONFIGS = Path(__file__).parent / "configs"
+RESULTS = Path("results")
 S = TypeVar("S")
 
 
@@ -26,7 +27,10 @@ def suite_names() -> list[str]:
 
 
 def load_suites(
-    name: str, with_tuned: bool = True, datasets: Sequence[str] | None = None
+    name: str,
+    with_tuned: bool = True,
+    datasets: Sequence[str] | None = None,
+    results: Path = RESULTS,
 ) -> tuple[Suite, ...]:
     """Read a suite: one for each data set.
 
@@ -34,7 +38,9 @@ def load_suites(
         name: of a file in `configs`, or the path of any .yml file.
         with_tuned: read the tuned settings as well, if there are any.
         datasets: any, by name; None for those in the file. Another one than those has
-            tuned settings of its own, beside the file, or none.
+            tuned settings of its own, or none.
+        results: the results folder. There lie settings that are a user's own: of other
+            data sets than a suite of ours names, and all that an installed package finds.
 
     Raises:
         ValueError: no such suite or data set, or a file that is not understood in full.
@@ -55,8 +61,10 @@ def load_suites(
     suites = []
     for dataset in [*(each for each in named if each in asked), *others]:
         several = len(named) > 1 or dataset in others
-        suite = _quality_suite(dict(content), path, dataset, several)
-        tuned = _tuned(suite) if with_tuned else None
+        beside = _tuned_path(path, dataset, several)
+        place = _settings_file(path, beside, results, dataset, dataset in named)
+        suite = _quality_suite(dict(content), path, dataset, several, place)
+        tuned = _tuned(suite, beside) if with_tuned else None
         suites.append(replace(suite, tuned=tuned))
     return tuple(suites)
 
@@ -87,6 +95,17 @@ def _tuned_path(path: Path, dataset: str, several: bool) -> Path:
     return path.with_name(f"{path.stem}{middle}_tuned.yml")
 
 
+def _settings_file(
+    path: Path, beside: Path, results: Path, dataset: str, named: bool
+) -> Path:
+    """Tell where a search leaves its choices: never in an installed package."""
+    ours = path.parent == CONFIGS
+    is_clone = (CONFIGS.parents[1] / "pyproject.toml").is_file()
+    if not ours or (is_clone and (named or beside.exists())):
+        return beside
+    return results / path.stem / file_name(dataset) / "tuned.yml"
+
+
 def suite_path(name: str) -> Path:
     """Tell where a suite is written: in `configs`, or where the name itself says."""
     if not name.endswith(".yml"):
@@ -98,7 +117,11 @@ def suite_path(name: str) -> Path:
 
 
 def _quality_suite(
-    content: dict[str, Any], path: Path, dataset: str, several: bool
+    content: dict[str, Any],
+    path: Path,
+    dataset: str,
+    several: bool,
+    settings_file: Path,
 ) -> QualitySuite:
     methods = content.pop("methods", [])
     tuning = content.pop("tuning", None)
@@ -107,7 +130,7 @@ def _quality_suite(
         "name": path.stem,
         "dataset": dataset,
         "one_of_several": several,
-        "settings_file": _tuned_path(path, dataset, several),
+        "settings_file": settings_file,
         "bits": bits,
         "seeds": tuple(content.get("seeds", ())),
         "entries": tuple(_entry(item, path) for item in methods),
@@ -173,10 +196,26 @@ def _tuning(content: dict[str, Any], bits: tuple[int, ...], path: Path) -> Tunin
     return _build(Tuning, {**content, **lists}, path)
 
 
-def _tuned(suite: QualitySuite) -> Tuned | None:
-    path = suite.settings_file
-    if not path.exists():
-        return None
+def _tuned(suite: QualitySuite, beside: Path) -> Tuned | None:
+    """Read what comes with a suite; what was chosen here goes before it."""
+    found = None
+    for path in dict.fromkeys((beside, suite.settings_file)):
+        if path.exists():
+            own = _tuned_file(suite, path)
+            before = Tuned("", {}) if found is None else found
+            found = Tuned(
+                own.source,
+                {**before.settings, **own.settings},
+                {**_without(before.edges, own.settings), **own.edges},
+            )
+    return found
+
+
+def _without(items: dict[str, Any], names: Collection[str]) -> dict[str, Any]:
+    return {name: item for name, item in items.items() if name not in names}
+
+
+def _tuned_file(suite: QualitySuite, path: Path) -> Tuned:
     content = yaml.safe_load(path.read_text())
     if content["recipe"] != suite.recipe:
         raise ValueError(
@@ -198,7 +237,12 @@ def _tuned(suite: QualitySuite) -> Tuned | None:
         name: outcome.get("chosen", outcome).get("settings", {})
         for name, outcome in content["methods"].items()
     }
-    return Tuned(path.name, settings)
+    edges = {
+        name: outcome["edge"]
+        for name, outcome in content["methods"].items()
+        if "edge" in outcome
+    }
+    return Tuned(path.name, settings, edges)
 
 
 def _build(kind: type[S], content: dict[str, Any], path: Path) -> S:

@@ -75,10 +75,14 @@ class Tuning:
 
 @dataclass(frozen=True)
 class Tuned:
-    """The outcome of a search: settings by method, and where they stand."""
+    """The outcome of a search: settings by method, and where they stand.
+
+    `edges` says of numbers that lie at an end of where the search looked which end it is.
+    """
 
     source: str
     settings: dict[str, dict[str, Any]]
+    edges: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -105,15 +105,24 @@ def log_scale(axes: "Axes") -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
-def legend(figure: Figure) -> None:
-    """Name the coloured rows once for all panels; nothing before the first result."""
+def legend(figure: Figure, below: int = 0) -> None:
+    """Name the coloured rows once for all panels; nothing before the first result.
+
+    Args:
+        figure: with its panels drawn.
+        below: columns of a legend below the panels; 0 puts it at their right.
+    """
     named: dict[str, Artist] = {}
     for axes in figure.axes:
         handles, labels = axes.get_legend_handles_labels()
         named |= dict(zip(labels, handles, strict=True))
     if named:
         figure.legend(
-            list(named.values()), list(named), loc="outside right upper", fontsize=8
+            list(named.values()),
+            list(named),
+            loc="outside lower center" if below else "outside right upper",
+            ncols=max(below, 1),
+            fontsize=8,
         )
 
 

@@ -13,6 +13,7 @@ from ..suites import QualitySuite, Row
 from . import figures
 from .captions import Picture, basis
 from .runs import Run
+from .standing import ADAPTED, MERGED
 from .tables import markdown, mean_and_sd
 
 _NEEDED = ("importance_start", "importance_end", "correlation_1", "groups_1")
@@ -62,12 +63,17 @@ def _numbers(suite: QualitySuite, run: Run, store: Store) -> dict[str, float]:
 def merging(
     suite: QualitySuite, done: Sequence[Run], store: Store, rows: Sequence[Row]
 ) -> list[Picture]:
-    """Draw what merging did to the bits of one run: of the best row that stored it."""
+    """Draw what merging did to the bits of one run: of the best row that stored it.
+
+    A row with NMLayer comes before a control, however good that is.
+    """
     titles = {
         "bit-importance": "Importance of bits before and after merging",
         "redundancy": "Redundancy of bits before the first merge",
     }
-    found = _find(suite, done, store, rows)
+    own = [row for row in rows if row.entry.family in (MERGED, ADAPTED)]
+    others = [row for row in rows if row not in own]
+    found = _find(suite, done, store, [*own, *others])
     if found is None:
         missing = "No stored run of a merged head holds diagnostics."
         return [Picture(name, title, missing, None) for name, title in titles.items()]

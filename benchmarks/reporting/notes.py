@@ -7,12 +7,16 @@ from ..results import Record
 from ..suites import QualitySuite
 from ..training.trunks import MLP
 from .runs import Run, metrics_of, records_of
+from .verdict import BASIS
+
+EDGE = "†"  # marks rows whose search should have looked further
 
 
 def protocol(suite: QualitySuite, runs: Sequence[Run], command: str) -> list[str]:
     """Say how the numbers came about, one line a fact."""
     lines = [metric.sentence for metric in metrics_of(runs)]
     done = records_of(runs)
+    lines.append(BASIS)
     lines.append(
         f"Mean ± standard deviation over seeds {', '.join(map(str, suite.seeds))}."
     )
@@ -37,6 +41,7 @@ def protocol(suite: QualitySuite, runs: Sequence[Run], command: str) -> list[str
         *_trunk_lines(suite, done),
         _budget_line(suite),
         _settings_line(suite),
+        *_edge_lines(suite),
         f"Training seconds: {_clock(suite)}, without evaluation; head: its count of "
         "numbers.",
     ]
@@ -92,6 +97,20 @@ def _settings_line(suite: QualitySuite) -> str:
         f"(`{suite.tuned.source}` holds what was chosen, and says how to have all trials); "
         "no test query took part."
     )
+
+
+def _edge_lines(suite: QualitySuite) -> list[str]:
+    """Name the rows of which a chosen number is the lowest or the highest one tried."""
+    if suite.tuned is None:
+        return []
+    rows: dict[str, list[str]] = {}
+    for entry in suite.entries:
+        for option, end in suite.tuned.edges.get(entry.name, {}).items():
+            rows.setdefault(f"{option} {end}", []).append(entry.label)
+    if not rows:
+        return []
+    found = "; ".join(f"{which} ({', '.join(labels)})" for which, labels in rows.items())
+    return [f"{EDGE} A chosen setting lies at an end of what its search tried: {found}."]
 
 
 def _trunk_lines(suite: QualitySuite, done: Sequence[Record]) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from .metrics import METRICS
 
 CHART = "chart.png"
-_LEFT_OUT = "### Balance"  # of bits
+_LEFT_OUT = ("### Balance", "## Methods")  # of bits; explained by the whole report
 _REFUSED = re.compile(r"- no: (.*) does not suit this data set \((.*)\)\.")
 _PUBLISHED = {METRICS[name].label for name in METRICS if METRICS[name].published}
 _NOT_SHOWN = tuple(f"- {METRICS[n].label}:" for n in METRICS if not METRICS[n].published)
@@ -15,8 +15,8 @@ _NOT_SHOWN = tuple(f"- {METRICS[n].label}:" for n in METRICS if not METRICS[n].p
 def shortened(text: str, command: str) -> str:
     """Shorten a whole table.md.
 
-    Kept are the main tables with their notes, codes along the way, metrics that the main
-    tables have no room for, and tests: of all data sets, or of the only one.
+    Kept are who wins, the main tables with their notes, codes along the way, metrics that
+    the main tables have no room for, and tests: of all data sets, or of the only one.
 
     Args:
         text: the file.
@@ -31,8 +31,9 @@ def shortened(text: str, command: str) -> str:
         f"each row, bits, and the tests of each data set: `{command}`.\n"
     )
     whole = "\n".join(part for part in kept if part).rstrip() + "\n"
-    head, rest = whole.split("\n", 1)
-    return f"{head}\n\n{about}{rest}"
+    if (place := whole.find("\n## Suite")) < 0:
+        raise ValueError("the table has no `## Suite`; write the report again")
+    return f"{whole[:place]}\n{about}{whole[place:]}"
 
 
 def _is_read(part: str, several: bool) -> bool:

@@ -8,6 +8,7 @@ from ..suites import Row
 from .runs import Run, Value
 
 MERGED = "nm"  # the family with NMLayer
+ADAPTED = "adapted"  # that and the items that are searched
 UNMERGED = ("direct", "reg")  # those that it is compared with
 Means = dict[tuple[str, int], float]  # by name of the row, and bits
 
@@ -77,7 +78,7 @@ def twins(rows: Sequence[Row]) -> list[tuple[Row, Row]]:
 
 
 def highlights(
-    rows: Sequence[Row], averages: Means, lengths: Sequence[int], most: int = 12
+    rows: Sequence[Row], averages: Means, lengths: Sequence[int], most: int = 10
 ) -> list[Row]:
     """Choose the rows that figures show in colour, in the order of the rows.
 

@@ -9,7 +9,8 @@ versions, give the same file. Published ones have a smaller form (`packing`).
     origins: of the results, each once: {code, git, versions, cpu, device}
     datasets (quality): by data set
         recipe: what all methods share
-        tuning: {trials, seeds, source}, or null for the defaults of all methods
+        tuning: {trials, seeds, source}, or null for the defaults of all methods; edges by
+            entry, where a chosen number lies at an end of what the search tried
         splits: by seed, protocols and checksums of the splits in use (one, if all is well)
         rows: by name of the row
             label, entry, method, encoding, settings

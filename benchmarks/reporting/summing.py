@@ -91,6 +91,9 @@ def _dataset(suite: QualitySuite, runs: Sequence[Run]) -> dict[str, Any]:
     if suite.tuned is not None and suite.tuning is not None:
         trials, seeds = suite.tuning.trials, [*suite.tuning.seeds]
         tuning = {"trials": trials, "seeds": seeds, "source": suite.tuned.source}
+        names = [entry.name for entry in suite.entries]
+        edges = {n: ends for n, ends in suite.tuned.edges.items() if n in names}
+        tuning |= {"edges": edges} if edges else {}
     return {
         "recipe": suite.recipe,
         "tuning": tuning,

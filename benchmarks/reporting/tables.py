@@ -3,9 +3,9 @@
 import statistics
 from collections.abc import Sequence
 
-from ..suites import QualitySuite
+from ..suites import QualitySuite, Row
 from .metrics import main_metrics
-from .notes import protocol
+from .notes import EDGE, protocol
 from .runs import Run, Value, metric_value, metrics_of, train_seconds
 from .standing import means, ranks
 
@@ -42,8 +42,14 @@ def main_table(suite: QualitySuite, runs: Sequence[Run]) -> str:
         places = [rank[m.name].get((row.name, bits)) for m, bits in columns]
         cells = [_ranked(*each) for each in zip(texts, places, strict=True)]
         seconds = [train_seconds(run) for run in own if run.metrics]
-        rows.append([row.label, *cells, _mean(seconds)])
+        rows.append([_marked(suite, row), *cells, _mean(seconds)])
     return markdown(header, rows)
+
+
+def _marked(suite: QualitySuite, row: Row) -> str:
+    """Mark a row of which a chosen setting lies at an end of what the search tried."""
+    at_an_end = suite.tuned is not None and row.entry.name in suite.tuned.edges
+    return f"{row.label} {EDGE}" if at_an_end else row.label
 
 
 def _ranked(text: str, rank: int | None) -> str:

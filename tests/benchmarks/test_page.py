@@ -39,7 +39,11 @@ FIGURES = {
     "redundancy": "Redundancy of bits before the first merge",
     "critical-difference": "Critical differences",
 }
-IDS = [*(f"digits.{name}" for name in FIGURES), "kernels.kernel-ratios"]
+IDS = [
+    "finding.families",
+    *(f"digits.{name}" for name in FIGURES),
+    "kernels.kernel-ratios",
+]
 VOID = {"meta", "br", "hr"}
 
 
@@ -162,10 +166,11 @@ def test_every_figure_has_its_title_and_says_what_it_rests_on(reader, text):
     assert len(ids) == len(set(ids))
     assert [a["id"] for tag, a in reader.elements if tag == "figure"] == IDS
     pictures = [a for tag, a in reader.elements if tag == "svg"]
-    assert [a["aria-label"] for a in pictures[:-1]] == list(FIGURES.values())
+    assert [a["aria-label"] for a in pictures[1:-1]] == list(FIGURES.values())
     assert all(a["role"] == "img" for a in pictures)
     captions = re.findall("<figcaption>(.*?)</figcaption>", text)
     assert len(captions) == len(IDS)
+    assert "picked within its family" in captions.pop(0)
     for caption in captions[:5]:
         assert "seeds 0, 1, 2; items: 20 test, 60 database" in caption
     for caption in (captions[0], captions[2]):

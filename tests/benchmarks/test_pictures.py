@@ -58,10 +58,10 @@ def test_few_rows_are_all_in_colour_and_of_many_the_best_with_their_family():
     rows += [row("merged", method="dpsh_nm", family="nm"), row("x29", "float")]
     means = {(r.name, 8): i / 100 for i, r in enumerate(rows)}
     means["merged", 8] = 0.285  # below x29 (0.29), above x28
-    assert standing.highlights(rows[:12], means, [8]) == rows[:12]
+    assert standing.highlights(rows[:10], means, [8]) == rows[:10]
     names = [r.entry.name for r in standing.highlights(rows, means, [8])]
-    assert names == ["x07", *(f"x{i}" for i in range(20, 30)), "merged"]
-    assert standing.highlights(rows, {}, [8]) == rows[:12]
+    assert names == ["x07", *(f"x{i}" for i in range(22, 30)), "merged"]
+    assert standing.highlights(rows, {}, [8]) == rows[:10]
 
 
 def test_grey_rows_have_no_label_and_floats_are_dashed():
@@ -178,8 +178,15 @@ def test_diagnostics_come_from_the_best_row_that_has_them(stored):
     assert "No stored run" in drawn[0].caption
     spec = spec_of(suite, suite.entry("supcon_nm"), 3, 1)
     store.save(spec, store.load(spec), {**store.load_arrays(spec), **arrays})
-    drawn = insides.merging(suite, runs, store, suite.rows)
-    assert all("SupCon + NMLayer, 3 bits at the end, seed 1." in d.caption for d in drawn)
+    other = suite.rows[0]  # the best row, and no NMLayer
+    spec = spec_of(suite, other.entry, 3, 0)
+    store.save(spec, store.load(spec), {**store.load_arrays(spec), **arrays})
+    for rows in (suite.rows, suite.rows[::-1]):
+        drawn = insides.merging(suite, runs, store, rows)
+        said = "SupCon + NMLayer, 3 bits at the end, seed 1."
+        assert all(said in d.caption for d in drawn)
+    drawn = insides.merging(suite, runs, store, suite.rows[:1])
+    assert all("ITQ on raw features, 3 bits at the end" in d.caption for d in drawn)
 
 
 def test_ratios_are_drawn_from_one():

@@ -3,15 +3,24 @@
 import copy
 import json
 
+import numpy as np
 import pytest
 
 from benchmarks.__main__ import main
-from benchmarks.reporting import chart, packing, publishing, short_table
+from benchmarks.interface import FAMILIES
+from benchmarks.reporting import chart, contenders, packing, publishing, short_table
 from benchmarks.reporting.summary import load_summary, save_small_summary, save_summary
 from tests.benchmarks.conftest import ROOT
 from tests.benchmarks.test_summary import suite, summary, timed  # noqa: F401
+from tests.benchmarks.test_verdict import contender_row
 
-TABLE = """## Suite `s`: one
+TABLE = """# Suite s: 1 method
+
+## What was found
+
+- Winner: a.
+
+## Suite `s`: one
 
 | method | mAP@all, 12 bits |
 | ------ | ---------------- |
@@ -47,6 +56,12 @@ TABLE = """## Suite `s`: one
 | mean rank | method |
 | --------- | ------ |
 | 1.00      | a      |
+
+## Methods in one line
+
+| method | what it does |
+| ------ | ------------ |
+| a      | nothing      |
 """
 
 
@@ -126,7 +141,7 @@ def test_a_summary_of_an_older_version_is_read(summary, tmp_path):  # noqa: F811
 
 def test_a_short_table_keeps_what_is_read():
     text = short_table.shortened(TABLE, "the command")
-    assert text.startswith("## Suite `s`: one\n\n![the chart of this suite](chart.png)\n\n")
+    assert text.startswith("# Suite s: 1 method\n\n## What was found\n\n- Winner: a.\n\n![")
     assert "`the command`" in text
     for kept in (
         "|a \\| b|0.500 ± 0.010|",
@@ -137,7 +152,7 @@ def test_a_short_table_keeps_what_is_read():
         "### Statistics\n\n|mean rank|method|",
     ):
         assert kept in text, kept
-    for left_out in ("P@r≤2", "head, served", "before_1", "Gini"):
+    for left_out in ("P@r≤2", "head, served", "before_1", "Gini", "nothing"):
         assert left_out not in text
     both = short_table.shortened(
         f"{TABLE}\n{TABLE}\n## All data sets\n\n| mean rank |\n| --- |\n| 1 |\n", "c"
@@ -149,9 +164,16 @@ def test_a_short_table_keeps_what_is_read():
 
 def test_a_chart_of_lines_dots_or_ratios(summary, timed, tmp_path):  # noqa: F811
     lines = chart.draw(summary)
-    labels = [line.get_label() for line in lines.axes[0].get_lines()]
-    assert labels == ["ITQ on raw features", "sign(SupCon)"]
-    assert lines.axes[0].get_xlabel() == "bits"
+    drawn = lines.axes[0].get_lines()
+    assert [line.get_label() for line in drawn] == [
+        "_itq",
+        "_supcon",
+        "loss alone: sign(SupCon)",
+        "others: ITQ on raw features",
+    ]
+    np.testing.assert_allclose(drawn[3].get_xydata(), [[12, 0.62], [24, 0.24]])
+    assert lines.axes[0].get_xlabel() == "bits an item takes"
+    assert lines.get_suptitle().startswith("Suite s: 3 methods at 12 and 24 bits on digits")
     single = copy.deepcopy(summary)
     for row in single["datasets"]["digits"]["rows"].values():
         row["values"] = {m: {"12": v["12"]} for m, v in row["values"].items() if "12" in v}
@@ -163,13 +185,33 @@ def test_a_chart_of_lines_dots_or_ratios(summary, timed, tmp_path):  # noqa: F81
         assert (tmp_path / f"{place}.png").stat().st_size < 20_000
 
 
-def test_the_best_of_each_family_are_strong():
-    names = [f"row{place}" for place in range(12)]
-    rows = {n: {"entry": n, "method": "dpsh"} for n in names}
-    rows |= {n: {"entry": n, "method": n} for n in ("dpsh_nm", "supcon_nm", "csq_nm")}
-    best = ["csq_nm", "dpsh_nm", "supcon_nm", *names]
-    assert chart._strong(best, rows) == ["csq_nm", "dpsh_nm", "row0", "row1"]
-    assert chart._strong(names[:10], rows) == names[:10]
+def test_a_line_joins_the_best_of_a_family_at_the_bits_it_takes():
+    part = {
+        "rows": {
+            "low": contender_row("nm", {12: 0.3, 24: 0.4}),
+            "high": contender_row("nm", {12: 0.2, 24: 0.5}),
+            "wide": contender_row("quantizer", {12: 0.1}, stored={12: 44}),
+            "cosine": contender_row("direct", {12: 0.9}, encoding="float"),
+            "raw": contender_row("floats", {12: 0.7}, encoding="float"),
+        }
+    }
+    found = chart.best_of_families(contenders.contenders(part), "map")
+    assert {
+        family: [(x, y, each.row) for x, y, each in points]
+        for family, points in found.items()
+    } == {
+        "nm": [(12, 0.3, "low"), (24, 0.5, "high")],
+        "quantizer": [(44, 0.1, "wide")],
+        "floats": [(12, 0.7, "raw")],
+    }
+
+
+def test_at_most_ten_families_are_strong():
+    families = list(chart.NAMES)
+    panels = [{name: [(12, i / 20, None)] for i, name in enumerate(families)}]
+    assert len(families) > chart.STRONG
+    assert chart.strong(panels) == families[::-1][: chart.STRONG]
+    assert set(chart.NAMES) == set(chart.COLORS) >= set(FAMILIES)
 
 
 def test_stored_results_are_small_and_complete():

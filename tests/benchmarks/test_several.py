@@ -69,8 +69,13 @@ def test_every_data_set_has_its_table(arguments, tmp_path, capsys):
 
     assert main(["run", *where, *root]) == 0
     assert "0 runs done, 12 skipped, 0 failed" in capsys.readouterr().out
+    whole = tmp_path / "out" / "s"
+    before = {p.name: p.read_bytes() for p in whole.iterdir() if p.is_file()}
     assert main(["report", *where, "--dataset", "features:sets/rows.npz"]) == 0
-    assert "ids.npz" not in (tmp_path / "out" / "s" / "table.md").read_text()
+    assert "ids.npz" not in (whole / ends[1] / "table.md").read_text()
+    assert not (whole / ends[0] / "table.md").exists()
+    assert {p.name: p.read_bytes() for p in whole.iterdir() if p.is_file()} == before
+    assert (whole / ends[1] / f"map_vs_bits_{ends[1]}.png").exists()
 
 
 def test_a_data_set_is_tuned_on_its_own(arguments, tmp_path, capsys):
@@ -86,7 +91,8 @@ def test_a_data_set_is_tuned_on_its_own(arguments, tmp_path, capsys):
     record = tmp_path / "out" / "s-tune" / "features_sets_rows.npz_trials.yml"
     assert len(yaml.safe_load(record.read_text())["methods"]["itq"]["trials"]) == 2
     assert main(["run", *where, *root, *rows, *methods]) == 0
-    assert "chosen from 2 random trials" in (tmp_path / "out/s/table.md").read_text()
+    place = tmp_path / "out/s/features_sets_rows.npz/table.md"
+    assert "chosen from 2 random trials" in place.read_text()
     assert main(["report", *where, *rows]) == 2
     assert "tune --suite s --dataset features:sets/rows.npz" in capsys.readouterr().err
 
@@ -96,13 +102,15 @@ def test_a_set_that_the_suite_does_not_name_is_run_and_tuned(arguments, tmp_path
     other = ["--dataset", "features:sets/ids.npz"]
     methods = ["--methods", "itq", "supcon"]
     assert main(["run", *where, *root, *other, *methods]) == 0
-    text = (tmp_path / "out" / "s" / "table.md").read_text()
+    place = tmp_path / "out" / "s" / "features_sets_ids.npz" / "table.md"
+    text = place.read_text()
     assert "nothing was tuned" in text
     assert main(["tune", *where, *root, *other, *methods]) == 0
     assert (tmp_path / "s_features_sets_ids.npz_tuned.yml").exists()
     assert main(["run", *where, *root, *other, *methods]) == 0
-    text = (tmp_path / "out" / "s" / "table.md").read_text()
+    text = place.read_text()
     assert "chosen from 2 random trials" in text
+    assert not (tmp_path / "out" / "s" / "table.md").exists()
     assert f"--suite {tmp_path / 's.yml'} --dataset features:sets/ids.npz" in text
 
 
@@ -113,7 +121,10 @@ def test_a_missing_data_set_fails_its_runs_alone(arguments, tmp_path, monkeypatc
     monkeypatch.delenv("PML_NMLAYER_DATA", raising=False)
     status = main(["run", *arguments[0], "--methods", "itq", "--jobs", "1"])
     assert status == 1
-    assert "1 runs done, 0 skipped, 1 failed" in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert "1 runs done, 0 skipped, 1 failed" in printed.out
+    said = "failed: itq on features:sets/rows.npz, 6 bits, seeds 0: ValueError: there is no"
+    assert printed.err.count(said) == 1
     (error,) = [r["error"] for r in records(tmp_path / "out") if "error" in r]
     assert "there is no features data set" in error
     assert "--data-root DIR" in error

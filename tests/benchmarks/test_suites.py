@@ -1,6 +1,7 @@
 import math
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -214,7 +215,9 @@ def test_a_suite_takes_other_data_sets_than_its_own():
     assert (own.dataset, other.dataset) == ("digits", "features:mine.npz")
     assert own.tuned is not None
     assert other.tuned is None  # each has settings of its own
-    assert other.settings_file.name == "quick_features_mine.npz_tuned.yml"
+    assert own.settings_file.name == "quick_tuned.yml"
+    place = Path("results/quick/features_mine.npz/tuned.yml")
+    assert other.settings_file == place  # a user's own, so not beside our suites
     assert other.entries == own.entries
     assert not {key_of(spec) for spec in plan(own)} & {key_of(spec) for spec in plan(other)}
 
