@@ -72,8 +72,7 @@ def run(options: Namespace) -> int:
     summary = _run(specs, store, processes, suite, options)
     _report(selection, store, options)
     _say(summary)
-    for line in failures(selection, store):
-        print(line, file=sys.stderr)
+    _say_failures(selection, store)
     return 1 if summary.failed else 0
 
 
@@ -98,7 +97,7 @@ def report_stored(options: Namespace) -> int:
 def compare_stored(options: Namespace) -> int:
     """Compare what is stored with a baseline; 1 if something is worse or missing."""
     selection, store = _selection(options), Store(options.out)
-    path = options.baseline or BASELINES / selection[0][0].name / SUMMARY
+    path = options.baseline or _published(selection[0][0].name)
     choice = options.dataset, options.methods, options.bits, options.seeds
     baseline = narrow_summary(load_summary(path), *choice)
     runs = collect_all(selection, store, options.jobs)
@@ -108,6 +107,15 @@ def compare_stored(options: Namespace) -> int:
     found = compare.findings(baseline, now)
     print(findings_text(found, compare.other_origins(baseline, now)))
     return 1 if any(each.failing for each in found) else 0
+
+
+def _published(suite: str) -> Path:
+    if not BASELINES.is_dir():
+        raise ValueError(
+            "published results are part of the repository, not of an installed package; "
+            f"name a {SUMMARY} by --baseline"
+        )
+    return BASELINES / suite / SUMMARY
 
 
 def write_leaderboard(options: Namespace) -> int:
@@ -129,7 +137,9 @@ def tune(options: Namespace) -> int:
             raise ValueError(f"suite {whole.name} has nothing to tune")
         suite = narrow(whole, options.methods)
         store = Store(options.out)
-        summary = _run(tuning.plan(suite), store, options.jobs, suite, options)
+        specs = tuning.plan(suite)
+        summary = _run(specs, store, options.jobs, suite, options)
+        _say_failures([(suite, specs)], store)  # first: a method may have no other runs
         outcomes = {e.name: tuning.choose(suite, e, store) for e in suite.entries}
         now = tuned_files.made_here(suite, outcomes)
         for path in (tuned_files.record_file(suite, store), suite.settings_file):
@@ -255,6 +265,11 @@ def _say(summary: runner.Summary) -> None:
                 "repeats them",
                 file=sys.stderr,
             )
+
+
+def _say_failures(selection: Selection, store: Store) -> None:
+    for line in failures(selection, store):
+        print(line, file=sys.stderr)
 
 
 def failures(selection: Selection, store: Store) -> list[str]:

@@ -26,7 +26,7 @@ from .metrics import METRICS
 
 PACKED = 2  # the format
 DIGITS = 4
-_IDENTITY = ("label", "entry", "method", "encoding")
+_IDENTITY = ("label", "entry", "method", "encoding", "family")
 Summary = dict[str, Any]
 
 
@@ -215,7 +215,7 @@ def _row_unpacked(
         for metric, lengths in own.get("values", {}).items()
     }
     return {
-        **{key: row[key] for key in _IDENTITY},
+        **{key: row[key] for key in _IDENTITY if key in row},  # older: no family
         "settings": {
             **methods[row["method"]],
             **shared["settings"],

@@ -134,7 +134,11 @@ def test_a_packed_summary_is_the_reduced_one(summary, timed):  # noqa: F811
 
 
 def test_a_summary_of_an_older_version_is_read(summary, tmp_path):  # noqa: F811
-    old = {key: value for key, value in summary.items() if key != "digits"}
+    rows = summary["datasets"]["digits"]["rows"]
+    rows["supcon"]["entry"], rows["supcon"]["family"] = "variant", "control"
+    old = {key: copy.deepcopy(v) for key, v in summary.items() if key != "digits"}
+    for row in old["datasets"]["digits"]["rows"].values():
+        del row["family"]
     save_summary(tmp_path / "old.json", old)
     assert load_summary(tmp_path / "old.json") == summary
 
