@@ -83,7 +83,9 @@ class Method(Protocol):
     Of images, `fit` and `encode` are given `vision.Pictures`, for a trunk to be trained on.
     A method whose attribute `on_features` is true is given features of the untrained trunk.
     One whose attribute `uses_database` is true is also given, as `fit(..., database=...)`,
-    the items that will be searched; nobody is told their labels.
+    the items that will be searched; nobody is told their labels. With a method
+    `encode_training() -> dict[str, Encoded]` it says how training items are stored, if
+    their labels are used for that.
     """
 
     def fit(self, features: Tensor, labels: Tensor) -> None:
@@ -130,7 +132,9 @@ ENCODINGS = {
     "pq": Encoding("{} + PQ", "code"),
     "opq": Encoding("{} + OPQ", "code"),
     "rabitq": Encoding("{} + RaBitQ (64 bits more)", "reference"),
-    "posterior": Encoding("{}, its number", "code"),
+    "semantic": Encoding("{}, similar classes near"),
+    "number": Encoding("{}, its number", "code"),
+    "vector": Encoding("{}, a bit a label", "code"),
 }
 # What a method does, and with what. Tables pair "nm" with "direct" and "reg" of one loss.
 FAMILIES = {

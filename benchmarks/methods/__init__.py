@@ -3,15 +3,19 @@
 # isort: off
 from ..interface import METHODS
 from . import metric_learning, hashing, without_merging, classifier, shallow  # for `list`
-from . import quantized
+from . import adapted, class_codes, matryoshka, quantized, supervised
 # isort: on
 
 __all__ = [
     "METHODS",
+    "adapted",
+    "class_codes",
     "classifier",
     "hashing",
+    "matryoshka",
     "metric_learning",
     "quantized",
     "shallow",
+    "supervised",
     "without_merging",
 ]

@@ -1,5 +1,6 @@
 """Codes that say no more than a predicted class: what hashing has to be better than."""
 
+from collections.abc import Mapping
 from functools import partial
 
 import torch
@@ -9,7 +10,7 @@ from torch.nn import functional as F
 from pml_nmlayer.classes.codebooks import make_codebook
 from pml_nmlayer.codes import binarize
 
-from ..interface import Method, Problem, method
+from ..interface import Encoded, Method, Problem, method
 from ..training.learner import Learner
 from .loss_table import LR
 
@@ -23,7 +24,7 @@ class Classify(nn.Module):
         return F.cross_entropy(scores, labels)
 
 
-def codewords(scores: Tensor, codebook: Tensor, multi_label: bool) -> dict[str, Tensor]:
+def codewords(scores: Tensor, codebook: Tensor, multi_label: bool) -> Mapping[str, Encoded]:
     r"""Turn class scores into codes.
 
     Formula:  the codeword of the best class; with several labels
@@ -34,7 +35,7 @@ def codewords(scores: Tensor, codebook: Tensor, multi_label: bool) -> dict[str, 
     return {"code": codebook[scores.argmax(1)]}
 
 
-@method("classifier_codes", "Classifier output", lr=LR)
+@method("classifier_codes", "Classifier output", family="class", lr=LR)
 def classifier_codes(problem: Problem, lr: float = 1e-3) -> Method:
     """Train a classifier, and give each of its classes a codeword of K bits.
 

@@ -1,6 +1,7 @@
 """A trained hashing head that keeps what a report may ask about its bits."""
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,7 @@ from pml_nmlayer.layers import NMLayer, ProgressiveHead
 from pml_nmlayer.merging.graph import RedundancyGraph
 from pml_nmlayer.merging.pair_likelihood import drop_one_importance
 
+from ..interface import Encoded
 from ..training.learner import Learner, evaluating, outputs_of
 from ..training.vision import Pictures
 
@@ -100,9 +102,9 @@ class HashLearner(Learner):
     def _importance_of(self, codes: Tensor) -> Tensor:
         return drop_one_importance(codes, self.sample[1], threshold=True)[0]
 
-    def encode(self, features: Tensor | Pictures) -> dict[str, Tensor]:
+    def encode(self, features: Tensor | Pictures) -> Mapping[str, Encoded]:
         """Encode with the head as it is served, and as it was around the merges."""
-        found = super().encode(features)
+        found = dict(super().encode(features))
         if self.trace:
             found |= {name: self._codes_at(name, features) for name in self.moments}
         return found | self._longer_codes(features)
@@ -130,6 +132,7 @@ class HashLearner(Learner):
         correlation between two bits is `mean_abs_correlation`.
         """
         codes = super().encode(self.sample[0])["code"]
+        assert isinstance(codes, Tensor)
         found = {**self.kept, "importance_end": self._importance_of(codes)}
         found["mean_abs_correlation"] = mean_abs_correlation(codes)
         return {name: values.numpy() for name, values in found.items()}

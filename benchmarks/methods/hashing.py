@@ -13,8 +13,9 @@ from pml_nmlayer.layers import ProgressiveHead
 
 from ..interface import Method, Problem, add_method
 from ..training.heads import has_constant_width, make_head, make_nm_loss
+from ..training.learner import starting
 from .hash_learner import HashLearner
-from .loss_table import Loss, parts
+from .loss_table import START, START_SPACE, Loss, parts
 from .merging import DEFAULTS, LONGEST, Merging, chain, merge_epochs
 from .own_losses import OWN
 from .pml_losses import PML
@@ -30,6 +31,7 @@ def direct(loss: Loss, problem: Problem, *, tanh: bool, **options: Any) -> Metho
         tanh: whether the head ends in tanh.
         options: of the loss.
     """
+    problem = starting(problem, options["start"])
     own = parts(loss, problem, problem.bits, options)
     head = make_head(problem.width, (problem.bits,), activation=_activation(tanh))
     return HashLearner(problem, head, **own)
@@ -56,6 +58,7 @@ def merged(
         tanh: whether the head ends in tanh.
         options: of the loss.
     """
+    problem = starting(problem, options.get("start", "hidden"))
     has_centres = loss.centres and merging.classes  # of short codes, too
     bits = merging.lengths(problem.bits)
     head = make_head(
@@ -149,8 +152,8 @@ def _register() -> None:
         "supcon_tanh",
         "SupCon direct (tanh head)",
         partial(direct, supcon, tanh=True),
-        defaults=supcon.defaults,
-        space=supcon.space,
+        defaults={**supcon.defaults, **START},
+        space={**supcon.space, **START_SPACE},
         family="direct",
         loss="supcon",
     )
@@ -177,8 +180,8 @@ def _register() -> None:
             name,
             f"{loss.label} direct",
             partial(direct, loss, tanh=loss.tanh),
-            defaults=loss.defaults,
-            space=loss.space,
+            defaults={**loss.defaults, **START},
+            space={**loss.space, **START_SPACE},
             family="direct",
             loss=name,
         )
@@ -187,8 +190,8 @@ def _register() -> None:
             f"{name}_nm",
             f"{loss.label} + NMLayer",
             partial(merged_by_settings, loss, tanh=loss.tanh),
-            defaults={**loss.defaults, **DEFAULTS},
-            space=loss.space,
+            defaults={**loss.defaults, **DEFAULTS, **START},
+            space={**loss.space, **START_SPACE},
             family="nm",
             loss=name,
         )

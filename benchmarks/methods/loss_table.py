@@ -10,10 +10,13 @@ from ..interface import Problem
 from ..search import Choice, LogUniform, Space
 from ..training.learner import Draw, for_labels, shuffled
 
-LR = LogUniform(1e-3, 4e-2)
-PROXY_LR = LogUniform(1e-2, 1.0)
+LR = LogUniform(1e-4, 4e-2)
+PROXY_LR = LogUniform(1e-3, 1.0)
 TEMPERATURE = Choice(0.1, 0.2, 0.5, 1.0)
 QUANTIZATION = Choice(0.0, 0.01, 0.03, 0.1)
+# Where a network on features begins, see `learner.starting`; an option of most methods.
+START: Mapping[str, Any] = {"start": "hidden"}
+START_SPACE: Mapping[str, Space] = {"start": Choice("hidden", "features")}
 
 
 @dataclass(frozen=True)

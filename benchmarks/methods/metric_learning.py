@@ -12,22 +12,31 @@ from pml_nmlayer.regularizers import (
     WeightedSumRegularizer,
 )
 
-from ..interface import Method, Problem, add_method
+from ..interface import Encoded, Method, Problem, add_method
 from ..search import Choice
-from ..training.learner import Learner, evaluating, outputs_of, sign_and_float
+from ..training.learner import (
+    Learner,
+    evaluating,
+    outputs_of,
+    sign_and_float,
+    starting,
+)
 from ..training.vision import Pictures
 from . import quantizers
-from .loss_table import Loss, parts
+from .loss_table import START, START_SPACE, Loss, parts
 from .pml_losses import PML
+from .product_codes import Product
 from .quantizers import Quantizer
 
 WIDTH = 128  # of the embeddings that are quantized afterwards
 ITQ_ITERATIONS = 50
+DIMENSIONS = 48  # of PQ
 WEIGHT = Choice(0.01, 0.1, 1.0)
 
 
 def sign_of(loss: Loss, problem: Problem, **options: Any) -> Method:
-    """Train a linear head without activation, as PML users do."""
+    """Train a linear head without activation, as PML users do, and take signs."""
+    problem = starting(problem, options["start"])
     own = parts(loss, problem, problem.bits, options)
     head = nn.Linear(problem.width, problem.bits)
     return Learner(problem, head, encoding=sign_and_float, **own)
@@ -47,46 +56,68 @@ def regularized(
     return Learner(problem, head, encoding=_sign, **own)
 
 
-def _sign(outputs: Tensor) -> dict[str, Tensor]:
-    return {"sign": sign_and_float(outputs)["sign"]}
+def _sign(outputs: Tensor) -> dict[str, Encoded]:
+    both = sign_and_float(outputs)
+    return {name: values for name, values in both.items() if name != "float"}
 
 
 class PostLearner(Learner):
-    """An embedding whose directions are quantized in some ways once it is trained."""
+    """An embedding whose directions are quantized in some ways once it is trained.
+
+    Quantizers are fitted on the items that will be searched.
+    """
+
+    uses_database = True
 
     def __init__(
-        self, ways: dict[str, Quantizer], problem: Problem, head: nn.Module, **parts: Any
+        self,
+        ways: dict[str, Quantizer | Product],
+        problem: Problem,
+        head: nn.Module,
+        **parts: Any,
     ) -> None:
         super().__init__(problem, head, encoding=self._quantized, **parts)
         self.ways = ways
 
-    def fit(self, features: Tensor | Pictures, labels: Tensor) -> None:
+    def fit(
+        self, features: Tensor | Pictures, labels: Tensor, database: Any = None
+    ) -> None:
         super().fit(features, labels)
+        items = features if database is None else database
         with evaluating(self.trunk, self.head):
             network = nn.Sequential(self.trunk, self.head)
-            vectors = normalize(outputs_of(network, features, self.problem))
+            vectors = normalize(outputs_of(network, items, self.problem))
         for quantizer in self.ways.values():
             quantizer.train(vectors)
 
-    def _quantized(self, outputs: Tensor) -> dict[str, Tensor]:
+    def _quantized(self, outputs: Tensor) -> dict[str, Encoded]:
         vectors = normalize(outputs)
-        return {name: each.codes(vectors) for name, each in self.ways.items()}
+        found: dict[str, Encoded] = {}
+        for name, each in self.ways.items():
+            if isinstance(each, Product):
+                found |= each.pairs(name, vectors)
+            else:
+                found |= quantizers.both_sides(name, each.outputs(vectors))
+        return found
 
     def head_parameters(self) -> tuple[int, int]:
         """Count the head and the first of its quantizers."""
         first, *_ = self.ways.values()
+        assert isinstance(first, Quantizer)
         training, serving = super().head_parameters()
         return training + first.numbers, serving + first.numbers
 
 
 def post(loss: Loss, problem: Problem, **options: Any) -> Method:
-    """Train an embedding of WIDTH dimensions, then find K bits for it."""
+    """Train an embedding of WIDTH dimensions, then find K bits for it in the database."""
+    problem = starting(problem, options["start"])
     own = parts(loss, problem, WIDTH, options)
     head = nn.Linear(problem.width, WIDTH)
-    ways = {
+    ways: dict[str, Quantizer | Product] = {
         "itq": quantizers.itq(WIDTH, problem.bits, ITQ_ITERATIONS),
         "pca": quantizers.pca_sign(WIDTH, problem.bits),
         "lsh": quantizers.lsh(WIDTH, problem.bits),
+        "pq": Product(problem.bits, DIMENSIONS, rotated=False),
     }
     return PostLearner(ways, problem, head, **own)
 
@@ -96,8 +127,8 @@ for _name, _loss in PML.items():
         _name,
         _loss.label,
         partial(sign_of, _loss),
-        defaults=_loss.defaults,
-        space=_loss.space,
+        defaults={**_loss.defaults, **START},
+        space={**_loss.space, **START_SPACE},
         encodings=("sign", "float"),
         family="direct",
         loss=_name,
@@ -119,9 +150,9 @@ for _name, _loss in PML.items():
         f"{_name}_post",
         f"{_loss.label} ({WIDTH}-d)",
         partial(post, _loss),
-        defaults=_loss.defaults,
-        space=_loss.space,
-        encodings=("itq", "pca", "lsh"),
+        defaults={**_loss.defaults, **START},
+        space={**_loss.space, **START_SPACE},
+        encodings=("itq", "pca", "lsh", "pq"),
         family="post",
         loss=_name,
     )

@@ -1,8 +1,8 @@
 """Features as they are, or whitened by labels, and quantizers that learn no network."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -10,12 +10,14 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from ..interface import Encoded, Method, Problem, Unsuited, add_method
+from ..registry import check_known
 from ..search import Choice, Space
 from . import quantizers
 from .product_codes import Product, RaBitQ
 
 ITERATIONS = Choice(20, 50, 200)  # of ITQ
 SHRINKAGE = Choice(0.1, 0.2, 0.4, 0.7)
+T = TypeVar("T")
 DIMENSIONS = Choice(24, 48, 96)  # principal components for PQ
 
 
@@ -154,6 +156,7 @@ def signs(
     *,
     whiten: bool,
     database: bool,
+    ways: Sequence[str] | None = None,
     iterations: int = 50,
     shrinkage: float = 0.4,
 ) -> Method:
@@ -166,7 +169,7 @@ def signs(
         "lsh": quantizers.lsh,
     }
     how = {"whiten": whiten, "database": database, "shrinkage": shrinkage}
-    return Signs(make, problem.bits, **how)
+    return Signs(_chosen(make, ways), problem.bits, **how)
 
 
 def product_codes(
@@ -174,13 +177,23 @@ def product_codes(
     *,
     whiten: bool,
     database: bool,
+    ways: Sequence[str] | None = None,
     dimensions: int = 48,
     shrinkage: float = 0.4,
 ) -> Method:
     """Quantize parts of the vectors by k-means (PQ, OPQ), or keep one bit each (RaBitQ)."""
     _check_enough(problem)
     how = {"whiten": whiten, "database": database, "shrinkage": shrinkage}
-    return ProductCodes(problem.bits, dimensions, **how)
+    made = ProductCodes(problem.bits, dimensions, **how)
+    made.ways = _chosen(made.ways, ways)
+    return made
+
+
+def _chosen(made: Mapping[str, T], ways: Sequence[str] | None) -> dict[str, T]:
+    """Keep some of the quantizers; None keeps all."""
+    names = list(made) if ways is None else ways
+    check_known("quantizer", names, made)
+    return {name: made[name] for name in names}
 
 
 def _check_enough(problem: Problem) -> None:
@@ -210,7 +223,7 @@ def _register() -> None:
                 f"signs_{kind}_{where}",
                 f"{kind} features, fitted on {where}",
                 partial(signs, whiten=whiten, database=database),
-                defaults={"iterations": 50, "shrinkage": 0.4},
+                defaults={"ways": None, "iterations": 50, "shrinkage": 0.4},
                 space={"iterations": ITERATIONS, **own},
                 encodings=("itq", "pca", "pca_rotated", "lsh"),
                 family="quantizer",
@@ -219,7 +232,7 @@ def _register() -> None:
                 f"product_{kind}_{where}",
                 f"{kind} features, fitted on {where}",
                 partial(product_codes, whiten=whiten, database=database),
-                defaults={"dimensions": 48, "shrinkage": 0.4},
+                defaults={"ways": None, "dimensions": 48, "shrinkage": 0.4},
                 space={"dimensions": DIMENSIONS, **own},
                 encodings=("pq", "opq", "rabitq"),
                 family="quantizer",

@@ -20,7 +20,7 @@ from .kernel_tables import quartiles
 from .metrics import Metric, main_metrics
 from .paired import compare_rows
 from .runs import Run, metric_value, metrics_of, train_seconds
-from .standing import best_first, highlights, is_code, means
+from .standing import best_first, highlights, means
 
 
 def of_quality(suite: QualitySuite, runs: Sequence[Run], store: Store) -> list[Picture]:
@@ -73,7 +73,9 @@ def precision_recall(
     suite: QualitySuite, done: Sequence[Run], store: Store, look: Looks
 ) -> Picture:
     """Draw precision against recall of coloured codes, one panel a length."""
-    codes = [row.name for row in suite.rows if is_code(row) and look[row.name].label]
+    codes = [
+        row.name for row in suite.rows if row.kind == "hamming" and look[row.name].label
+    ]
     figure, all_axes = figures.panels(len(suite.bits))
     for axes, bits in zip(all_axes, suite.bits, strict=True):
         data = {}

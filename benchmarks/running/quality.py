@@ -95,7 +95,10 @@ def _measure(spec: Spec, split: Split, machine: Machine) -> tuple[Record, Arrays
         "device": describe_device(machine.device),
         "inputs": inputs.about,
     }
-    arrays = stored_arrays(split, found, spec["bits"])
+    own: Mapping[str, Encoded] = {}
+    if split.search_training:
+        own = getattr(method, "encode_training", dict)()
+    arrays = stored_arrays(split, found, spec["bits"], own)
     return record, {**arrays, **_diagnostics(method)}
 
 
@@ -134,13 +137,16 @@ def _warm_up(device: str) -> None:
     optimizer.step()
 
 
-def stored_arrays(split: Split, found: Mapping[str, Encoded], bits: int) -> Arrays:
+def stored_arrays(
+    split: Split, found: Mapping[str, Encoded], bits: int, training: Mapping[str, Encoded]
+) -> Arrays:
     """Keep what metrics may see, and the ids by which the split can be checked.
 
     Args:
         split: who is query, and who is in the database.
         found: what a method made of all items, see `Method.encode`.
         bits: that were asked for.
+        training: how training items are stored, where it is not as others are.
     """
     arrays = {f"{name}_ids": ids.numpy() for name, ids in split.parts().items()}
     parts = {"query": split.queries, "database": split.database}
@@ -151,9 +157,13 @@ def stored_arrays(split: Split, found: Mapping[str, Encoded], bits: int) -> Arra
         if split.coarse_labels is not None:
             arrays[f"{part}_coarse_labels"] = split.coarse_labels[ids].numpy()
         for name, values in found.items():
-            side = _side(name, values, len(split.features), bits, part)
+            if part == "training" and name in training:
+                side = _side(name, training[name], len(ids), bits, part)
+            else:
+                side = _side(name, values, len(split.features), bits, part)
+                side = None if side is None else side[ids]
             if side is not None:
-                arrays[f"{part}_{name}"] = side[ids].numpy()
+                arrays[f"{part}_{name}"] = side.numpy()
     for name, values in found.items():
         if isinstance(values, Pair):
             if values.bits is not None:

@@ -2,9 +2,9 @@
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from pml_nmlayer.codes import binarize
 from pml_nmlayer.labels import as_label_sets
 from pml_nmlayer.losses import MultiLabelLoss
 
-from ..interface import Problem, Unsuited
+from ..interface import ASYMMETRIC, Encoded, Pair, Problem, Unsuited
 from .vision import Feed, Pictures
 
 HIDDEN = Problem.width  # of the trunk that features have
@@ -26,14 +26,49 @@ def shuffled(labels: Tensor, size: int) -> list[Tensor]:
     return batches(len(labels), size)
 
 
-def code_of(outputs: Tensor) -> dict[str, Tensor]:
+def code_of(outputs: Tensor) -> dict[str, Encoded]:
     """Make the code of a hashing head."""
-    return {"code": binarize(outputs)}
+    return {"code": binarize(outputs), f"code{ASYMMETRIC}": Pair(outputs)}
 
 
-def sign_and_float(outputs: Tensor) -> dict[str, Tensor]:
+def sign_and_float(outputs: Tensor) -> dict[str, Encoded]:
     """Make two things of an ordinary embedding: its signs, and itself."""
-    return {"sign": binarize(outputs), "float": outputs}
+    return {
+        "sign": binarize(outputs),
+        f"sign{ASYMMETRIC}": Pair(outputs),
+        "float": outputs,
+    }
+
+
+def starting(problem: Problem, start: str) -> Problem:
+    """Say what a head stands on, where items are features.
+
+    Args:
+        problem: as the suite has it.
+        start: "hidden" for a layer from scratch; "features" for the features as they are:
+            the head then begins with their principal components, rotated at random.
+    """
+    if start == "hidden" or problem.trunk is not None:
+        return problem
+    return replace(problem, trunk=nn.Identity(), width=problem.in_features)
+
+
+@torch.no_grad()
+def start_from_components(head: nn.Module, features: Tensor) -> None:
+    """Let the first linear map of a head give rotated principal components.
+
+    Outputs have variance 1 in the mean. Where the map has more outputs than there are
+    components, the others keep their start.
+    """
+    linear = next(each for each in head.modules() if isinstance(each, nn.Linear))
+    mean = features.mean(0)
+    count = min(linear.out_features, *features.shape)
+    _, _, components = torch.linalg.svd(features - mean, full_matrices=False)
+    rotation, _ = torch.linalg.qr(torch.randn(count, count))
+    weight = rotation @ components[:count]
+    weight /= ((features - mean) @ weight.T).square().mean().sqrt().clamp(min=1e-12)
+    linear.weight[:count] = weight.to(linear.weight)
+    linear.bias[:count] = -(weight @ mean).to(linear.bias)
 
 
 @dataclass
@@ -61,7 +96,7 @@ class Learner:
     miner: nn.Module | None = None
     loss_lr: float | None = None
     after_epoch: Callable[[int], Any] | None = None
-    encoding: Callable[[Tensor], dict[str, Tensor]] = code_of
+    encoding: Callable[[Tensor], Mapping[str, Encoded]] = code_of
     draw: Draw = shuffled
     lr_factor: Callable[[], float] = lambda: 1.0
     trunk: nn.Module = field(init=False)
@@ -79,6 +114,10 @@ class Learner:
                 f"{len(features)} training items are too few for one batch of "
                 f"{self.problem.batch_size}; ask for smaller batches"
             )
+        if labels is None:
+            raise Unsuited("it needs labels")
+        if isinstance(self.trunk, nn.Identity) and isinstance(features, Tensor):
+            start_from_components(self.head, features)
         optimizers = self.optimizers()
         steps = self.problem.epochs * (len(features) // self.problem.batch_size)
 
@@ -132,7 +171,7 @@ class Learner:
         for optimizer in optimizers:
             optimizer.step()
 
-    def encode(self, features: Tensor | Pictures) -> dict[str, Tensor]:
+    def encode(self, features: Tensor | Pictures) -> Mapping[str, Encoded]:
         """Encode with the head as it is served."""
         with evaluating(self.trunk, self.head):
             served = nn.Sequential(self.trunk, self._served())

@@ -2,7 +2,8 @@ import math
 
 import numpy as np
 
-from benchmarks.reporting.metrics import METRICS, judge, main_metrics, shown
+from benchmarks.reporting.judge import judge
+from benchmarks.reporting.metrics import METRICS, main_metrics, shown
 from benchmarks.running.contests import argsort_map
 from tests import naive
 
