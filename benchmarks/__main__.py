@@ -1,5 +1,6 @@
 """Command line: `python -m benchmarks list | extract | tune | run | report | compare`,
-and `leaderboard`."""
+and `leaderboard`.
+"""
 
 import argparse
 import os
