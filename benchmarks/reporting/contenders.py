@@ -11,9 +11,9 @@ from statistics import fmean, stdev
 from typing import Any
 
 from ..interface import ENCODINGS
+from .packing import STORED
 
 ASYMMETRIC = "asymmetric_"  # begins the name of a metric of real queries against codes
-STORED = "stored_bits"
 REAL_QUERY = "real query"
 WITH_NMLAYER = ("nm", "adapted")  # families
 Values = dict[str, float]  # by seed
