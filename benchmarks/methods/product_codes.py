@@ -114,17 +114,21 @@ class RaBitQ:
         }
 
     def _estimator(self, values: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Read off what is estimated: |q|^2 - 2 q.s + a, from the origin and unit vectors.
+        """Read off what is estimated: |q|^2 - 2 q.s + a, from queries along the axes.
+
+        They are far from all items: faiss raises negative estimates to 0.
 
         Returns:
             s (N, D) and a (N,).
         """
         self.index.reset()
         self.index.add(values)
-        probes = np.eye(self.bits + 1, self.bits, -1, dtype=np.float32)
-        found, items = self.index.search(probes, len(values))
+        far = 8 * float(np.linalg.norm(values, axis=1).max()) + 1e-6
+        axes = far * np.eye(self.bits, dtype=np.float32)
+        found, items = self.index.search(np.concatenate([axes, -axes]), len(values))
         distances = np.empty_like(found)
         np.put_along_axis(distances, items, found, 1)
-        squares = distances[0]
-        stored = (1 + squares - distances[1:]) / 2
+        there, opposite = distances[: self.bits], distances[self.bits :]
+        stored = (opposite - there) / (4 * far)
+        squares = (there + opposite).mean(0) / 2 - far**2
         return torch.from_numpy(stored.T.copy()), torch.from_numpy(squares)
