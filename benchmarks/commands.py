@@ -13,12 +13,12 @@ from .reporting.metrics import METRICS
 from .reporting.packing import reduced
 from .reporting.runs import collect_all
 from .reporting.summary import SUMMARY, load_summary, narrow_summary
-from .results import Spec, Store, file_name, write_text
+from .results import Spec, Store, file_name, key_of, write_text
 from .running import extract, runner
 from .running.contests import KERNELS
 from .running.devices import Machine, check_device
 from .running.inputs import check_inputs
-from .specs import Selection, plan, plan_kernels
+from .specs import Selection, plan, plan_kernels, spec_of
 from .suite_files import load_suites, suite_names
 from .suites import KernelSuite, QualitySuite, Suite, narrow
 from .training.trunks import TRUNKS
@@ -275,18 +275,32 @@ def _say_failures(selection: Selection, store: Store) -> None:
 def failures(selection: Selection, store: Store) -> list[str]:
     """Tell why runs failed, those of one method with one reason together."""
     found: dict[tuple[str, str, str], list[Spec]] = {}
-    for _, specs in selection:
+    for suite, specs in selection:
+        names = _names(suite)
         for spec in specs:
             record = store.load(spec)
             if record is not None and "error" in record:
                 reason = record["error"].strip().splitlines()[-1]
-                name = spec.get("method") or spec["kernel"]
+                usual = spec.get("method") or spec["kernel"]  # of a search or a kernel
+                name = names.get(key_of(spec), usual)
                 found.setdefault((name, spec["dataset"], reason), []).append(spec)
     return [
         f"failed: {name} on {dataset}, {_places(specs)}: {reason}\n"
         f"  (whole error: {store.path(specs[0])})"
         for (name, dataset, reason), specs in found.items()
     ]
+
+
+def _names(suite: Suite) -> dict[str, str]:
+    """Call the runs of a report by their entries."""
+    if isinstance(suite, KernelSuite):
+        return {}
+    return {
+        key_of(spec_of(suite, entry, bits, seed)): entry.name
+        for entry in suite.entries
+        for bits in suite.bits
+        for seed in suite.seeds
+    }
 
 
 def _places(specs: list[Spec]) -> str:
