@@ -281,8 +281,8 @@ def failures(selection: Selection, store: Store) -> list[str]:
             record = store.load(spec)
             if record is not None and "error" in record:
                 reason = record["error"].strip().splitlines()[-1]
-                usual = spec.get("method") or spec["kernel"]  # of a search or a kernel
-                name = names.get(key_of(spec), usual)
+                usual: str = spec["method" if "method" in spec else "kernel"]
+                name = names.get(key_of(spec), usual)  # or of a search
                 found.setdefault((name, spec["dataset"], reason), []).append(spec)
     return [
         f"failed: {name} on {dataset}, {_places(specs)}: {reason}\n"
