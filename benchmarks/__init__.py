@@ -15,7 +15,8 @@ A room imports from those above it alone (`tests/benchmarks/test_rooms.py` sees 
     suites, suite_files    what a suite says; reading it from YAML
     running/       from a spec to a raw result
     specs          from a suite to its specs
-    reporting/     from raw results to tables, figures, verdicts; knows nothing of `running`
+    reporting/     from raw results to tables, figures, verdicts, a leaderboard; knows
+                   nothing of `running`
     tuned_files    what a search leaves: the chosen settings, and all trials
     tuning         a search: runs, judged on validation queries
     commands, __main__    the command line

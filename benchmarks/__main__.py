@@ -6,10 +6,19 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
-from . import commands, plugins
-from .datasets import DATA_ROOT
+try:
+    from . import commands, plugins
+    from .datasets import DATA_ROOT
+except ModuleNotFoundError as error:
+    if error.name != "yaml":
+        raise
+    sys.exit("error: PyYAML is missing; run `pip install 'pml-nmlayer[bench]'`")
+
+# What reports need as well: better missed before the runs than after them
+_EXTRA = ("matplotlib", "markdown_it", "pandas", "scikit_posthocs", "statsmodels")
 
 _ACTIONS = {
     "tune": (commands.tune, "search settings for every method of a suite"),
@@ -18,10 +27,28 @@ _ACTIONS = {
     "compare": (commands.compare_stored, "compare stored results with a baseline"),
 }
 
+_EXAMPLES = """examples:
+  three methods on handwritten digits, at 12, 24 and 48 bits with five seeds:
+    python -m benchmarks run --suite quick --methods itq supcon_tanh supcon_nm
+
+  the same on data of your own, a .npz file with `features` (N, D) and `labels` (N,),
+  which may be names; the report lies in results/quick/features_mine.npz:
+    python -m benchmarks run --suite quick --methods itq supcon_tanh supcon_nm \\
+      --dataset features:mine.npz --data-root FOLDER
+
+  then one page of all results:
+    python -m benchmarks leaderboard
+"""
+
 
 def parser() -> argparse.ArgumentParser:
     """Describe the command line."""
-    top = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    top = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description=__doc__,
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     actions = top.add_subparsers(dest="action", required=True)
     names = actions.add_parser("list", help="name suites, methods, datasets and so on")
     names.set_defaults(command=commands.list_names)
@@ -153,6 +180,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     cannot be understood. 130: Ctrl-C.
     """
     options = parser().parse_args(arguments)
+    if missing := [name for name in _EXTRA if find_spec(name) is None]:
+        text = f"{', '.join(missing)} missing; run `pip install 'pml-nmlayer[bench]'`"
+        print(f"error: {text}", file=sys.stderr)
+        return 2
     try:
         plugins.load(getattr(options, "methods_from", ()))
         return options.command(options)

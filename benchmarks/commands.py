@@ -13,12 +13,12 @@ from .reporting.metrics import METRICS
 from .reporting.packing import reduced
 from .reporting.runs import collect_all
 from .reporting.summary import SUMMARY, load_summary, narrow_summary
-from .results import Spec, Store, file_name, write_text
+from .results import Spec, Store, file_name, key_of, write_text
 from .running import extract, runner
 from .running.contests import KERNELS
 from .running.devices import Machine, check_device
 from .running.inputs import check_inputs
-from .specs import Selection, plan, plan_kernels
+from .specs import Selection, plan, plan_kernels, spec_of
 from .suite_files import load_suites, suite_names
 from .suites import KernelSuite, QualitySuite, Suite, narrow
 from .training.trunks import TRUNKS
@@ -72,8 +72,7 @@ def run(options: Namespace) -> int:
     summary = _run(specs, store, processes, suite, options)
     _report(selection, store, options)
     _say(summary)
-    for line in failures(selection, store):
-        print(line, file=sys.stderr)
+    _say_failures(selection, store)
     return 1 if summary.failed else 0
 
 
@@ -98,7 +97,7 @@ def report_stored(options: Namespace) -> int:
 def compare_stored(options: Namespace) -> int:
     """Compare what is stored with a baseline; 1 if something is worse or missing."""
     selection, store = _selection(options), Store(options.out)
-    path = options.baseline or BASELINES / selection[0][0].name / SUMMARY
+    path = options.baseline or _published(selection[0][0].name)
     choice = options.dataset, options.methods, options.bits, options.seeds
     baseline = narrow_summary(load_summary(path), *choice)
     runs = collect_all(selection, store, options.jobs)
@@ -108,6 +107,15 @@ def compare_stored(options: Namespace) -> int:
     found = compare.findings(baseline, now)
     print(findings_text(found, compare.other_origins(baseline, now)))
     return 1 if any(each.failing for each in found) else 0
+
+
+def _published(suite: str) -> Path:
+    if not BASELINES.is_dir():
+        raise ValueError(
+            "published results are part of the repository, not of an installed package; "
+            f"name a {SUMMARY} by --baseline"
+        )
+    return BASELINES / suite / SUMMARY
 
 
 def write_leaderboard(options: Namespace) -> int:
@@ -129,7 +137,9 @@ def tune(options: Namespace) -> int:
             raise ValueError(f"suite {whole.name} has nothing to tune")
         suite = narrow(whole, options.methods)
         store = Store(options.out)
-        summary = _run(tuning.plan(suite), store, options.jobs, suite, options)
+        specs = tuning.plan(suite)
+        summary = _run(specs, store, options.jobs, suite, options)
+        _say_failures([(suite, specs)], store)  # first: a method may have no other runs
         outcomes = {e.name: tuning.choose(suite, e, store) for e in suite.entries}
         now = tuned_files.made_here(suite, outcomes)
         for path in (tuned_files.record_file(suite, store), suite.settings_file):
@@ -257,21 +267,40 @@ def _say(summary: runner.Summary) -> None:
             )
 
 
+def _say_failures(selection: Selection, store: Store) -> None:
+    for line in failures(selection, store):
+        print(line, file=sys.stderr)
+
+
 def failures(selection: Selection, store: Store) -> list[str]:
     """Tell why runs failed, those of one method with one reason together."""
     found: dict[tuple[str, str, str], list[Spec]] = {}
-    for _, specs in selection:
+    for suite, specs in selection:
+        names = _names(suite)
         for spec in specs:
             record = store.load(spec)
             if record is not None and "error" in record:
                 reason = record["error"].strip().splitlines()[-1]
-                name = spec.get("method") or spec["kernel"]
+                usual: str = spec["method" if "method" in spec else "kernel"]
+                name = names.get(key_of(spec), usual)  # or of a search
                 found.setdefault((name, spec["dataset"], reason), []).append(spec)
     return [
         f"failed: {name} on {dataset}, {_places(specs)}: {reason}\n"
         f"  (whole error: {store.path(specs[0])})"
         for (name, dataset, reason), specs in found.items()
     ]
+
+
+def _names(suite: Suite) -> dict[str, str]:
+    """Call the runs of a report by their entries."""
+    if isinstance(suite, KernelSuite):
+        return {}
+    return {
+        key_of(spec_of(suite, entry, bits, seed)): entry.name
+        for entry in suite.entries
+        for bits in suite.bits
+        for seed in suite.seeds
+    }
 
 
 def _places(specs: list[Spec]) -> str:

@@ -179,10 +179,12 @@ class MethodEntry:
 
     @property
     def about(self) -> str:
-        """One line: the first of the factory's docstring, else what the family does."""
-        is_own = inspect.isfunction(self.factory)  # what a table makes are partials
-        text = inspect.getdoc(self.factory) if is_own else None
-        line = text.splitlines()[0] if text else f"{FAMILIES[self.family]}."
+        """One line: what its family does with a loss, or what its factory says."""
+        function = getattr(self.factory, "func", self.factory)  # what a partial calls
+        text = inspect.getdoc(function) if inspect.isfunction(function) else None
+        if self.family in ("direct", "reg", "nm", "post"):
+            text = f"{FAMILIES[self.family]}."
+        line = text.splitlines()[0] if text else f"{self.label}."
         return line[0].upper() + line[1:]
 
     def defaults(self) -> dict[str, Any]:

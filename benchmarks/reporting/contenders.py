@@ -11,10 +11,9 @@ from statistics import fmean, stdev
 from typing import Any
 
 from ..interface import ENCODINGS
-from ..methods import METHODS
+from .packing import STORED
 
 ASYMMETRIC = "asymmetric_"  # begins the name of a metric of real queries against codes
-STORED = "stored_bits"
 REAL_QUERY = "real query"
 WITH_NMLAYER = ("nm", "adapted")  # families
 Values = dict[str, float]  # by seed
@@ -60,7 +59,6 @@ def _ways(name: str, row: dict[str, Any]) -> Iterable[Contender]:
         metric: {int(bits): _numbers(cell) for bits, cell in lengths.items()}
         for metric, lengths in row["values"].items()
     }
-    family = family_of(row)
     stored = {b: fmean(cell.values()) for b, cell in values.get(STORED, {}).items() if cell}
     kind = ENCODINGS[row["encoding"]].kind
     floats = row["encoding"] == "float"
@@ -75,7 +73,7 @@ def _ways(name: str, row: dict[str, Any]) -> Iterable[Contender]:
                 name,
                 row["entry"],
                 f"{row['label']}{way}",
-                family,
+                row["family"],
                 kind == "hamming" and not begin,
                 kind == "reference",
                 floats,
@@ -86,14 +84,6 @@ def _ways(name: str, row: dict[str, Any]) -> Iterable[Contender]:
 
 def _numbers(cell: dict[str, float | None]) -> Values:
     return {seed: value for seed, value in cell.items() if value is not None}
-
-
-def family_of(row: dict[str, Any]) -> str:
-    """Return the family of a row; of a summary that lacks it, that of its method."""
-    if "family" in row:
-        return str(row["family"])
-    own = row["entry"] == row["method"] and row["method"] in METHODS
-    return METHODS[row["method"]].family if own else "control"
 
 
 def decisive(part: dict[str, Any]) -> str:

@@ -186,7 +186,7 @@ def _papers_table() -> str:
     )
     rows = []
     for each in papers():
-        values = ", ".join(f"{bits}: {value:.3f}" for bits, value in each["values"].items())
+        values = ", ".join(f"{bits}: {value:.4g}" for bits, value in each["values"].items())
         words = (each["method"], values, *(each[key] for key in _PAPER[1:]))
         rows.append("".join(f"<td>{escape(str(word))}</td>" for word in words))
     titles = "".join(f"<th>{title}</th>" for title in head)

@@ -26,7 +26,8 @@ from .metrics import METRICS
 
 PACKED = 2  # the format
 DIGITS = 4
-_IDENTITY = ("label", "entry", "method", "encoding")
+STORED = "stored_bits"  # a metric
+_IDENTITY = ("label", "entry", "method", "encoding", "family")
 Summary = dict[str, Any]
 
 
@@ -47,8 +48,17 @@ def reduced(summary: Summary) -> Summary:
 
 
 def _row_reduced(row: dict[str, Any]) -> dict[str, Any]:
-    kept = {m: _rounded(v) for m, v in row["values"].items() if METRICS[m].published}
+    kept = {
+        metric: _rounded(cells)
+        for metric, cells in row["values"].items()
+        if METRICS[metric].published or (metric == STORED and _differs(cells))
+    }
     return {**row, "values": kept}
+
+
+def _differs(stored: dict[str, dict[str, float | None]]) -> bool:
+    """Tell whether an item takes another number of bits than its length says."""
+    return any(v != int(bits) for bits, cell in stored.items() for v in cell.values())
 
 
 def _rounded(value: Any) -> Any:
@@ -215,7 +225,7 @@ def _row_unpacked(
         for metric, lengths in own.get("values", {}).items()
     }
     return {
-        **{key: row[key] for key in _IDENTITY},
+        **{key: row[key] for key in _IDENTITY if key in row},  # older: no family
         "settings": {
             **methods[row["method"]],
             **shared["settings"],

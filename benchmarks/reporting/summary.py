@@ -13,7 +13,7 @@ versions, give the same file. Published ones have a smaller form (`packing`).
             entry, where a chosen number lies at an end of what the search tried
         splits: by seed, protocols and checksums of the splits in use (one, if all is well)
         rows: by name of the row
-            label, entry, method, encoding, settings
+            label, entry, method, encoding, family, settings
             values: by metric, length and seed; null for a value that is none
             missing: by length and seed, why there is no result
     kernels (kernels): by name
@@ -27,6 +27,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..methods import METHODS
 from ..results import write_text
 from .packing import PACKED, packed, reduced, unpacked
 from .shape import MapOf, Maybe, check_shape
@@ -39,6 +40,7 @@ _ROW = {
     "entry": str,
     "method": str,
     "encoding": str,
+    "family": str,
     "settings": dict,
     "values": MapOf(MapOf(MapOf(Maybe(float)))),
     "missing": MapOf(MapOf(str)),
@@ -104,8 +106,26 @@ def load_summary(path: Path) -> Summary:
     kind = content.get("kind")
     if kind not in _SHAPES:
         raise ValueError(f"{path}: kind must be quality or kernels, got {kind!r}")
+    if kind == "quality":
+        _complete(content)
     check_shape(content, _SHAPES[kind], str(path))
     return content
+
+
+def _complete(content: Any) -> None:
+    """Add the families that older files lack, as far as the file has rows."""
+    parts = content.get("datasets")
+    for part in parts.values() if isinstance(parts, dict) else ():
+        rows = part.get("rows") if isinstance(part, dict) else None
+        for row in rows.values() if isinstance(rows, dict) else ():
+            if isinstance(row, dict) and {"entry", "method"} <= row.keys():
+                row.setdefault("family", _family(row["entry"], row["method"]))
+
+
+def _family(entry: str, method: str) -> str:
+    """Return what a suite takes for the family unless it says another one."""
+    own = entry == method and method in METHODS
+    return METHODS[method].family if own else "control"
 
 
 def _unpacked(content: dict[str, Any], path: Path) -> Summary:

@@ -121,6 +121,7 @@ def _row(suite: QualitySuite, row: Row, runs: Sequence[Run]) -> dict[str, Any]:
         "entry": entry.name,
         "method": entry.method,
         "encoding": row.encoding,
+        "family": entry.family,
         "settings": spec_of(suite, entry, suite.bits[0], suite.seeds[0])["settings"],
         "values": values,
         "missing": missing,

@@ -4,7 +4,8 @@ import statistics
 from collections.abc import Sequence
 
 from ..suites import QualitySuite, Row
-from .metrics import main_metrics
+from .contenders import ASYMMETRIC
+from .metrics import Metric, main_metrics
 from .notes import EDGE, protocol
 from .runs import Run, Value, metric_value, metrics_of, train_seconds
 from .standing import means, ranks
@@ -29,8 +30,11 @@ def cell(runs: Sequence[Run], value: Value, form: str = ".3f") -> str:
 
 
 def main_table(suite: QualitySuite, runs: Sequence[Run]) -> str:
-    """Lay out method x bits: mAP (and NDCG) with its rank, and seconds of training."""
-    decisive = main_metrics(metrics_of(runs))
+    """Lay out method x bits: mAP (and NDCG) with its rank, and seconds of training.
+
+    Real queries against codes stand beside it, where a method can do that.
+    """
+    decisive = _shown_first(runs)
     columns = [(metric, bits) for metric in decisive for bits in suite.bits]
     rank = {m.name: ranks(suite.rows, means(runs, metric_value(m.name))) for m in decisive}
     names = [f"{metric.label}, {bits} bits" for metric, bits in columns]
@@ -44,6 +48,11 @@ def main_table(suite: QualitySuite, runs: Sequence[Run]) -> str:
         seconds = [train_seconds(run) for run in own if run.metrics]
         rows.append([_marked(suite, row), *cells, _mean(seconds)])
     return markdown(header, rows)
+
+
+def _shown_first(runs: Sequence[Run]) -> list[Metric]:
+    found = metrics_of(runs)
+    return [*main_metrics(found), *(m for m in found if m.name == f"{ASYMMETRIC}map")]
 
 
 def _marked(suite: QualitySuite, row: Row) -> str:
@@ -60,7 +69,8 @@ def _ranked(text: str, rank: int | None) -> str:
 
 def detail_table(suite: QualitySuite, runs: Sequence[Run]) -> str:
     """Lay out what the main table has no room for, one row a method and length."""
-    others = [metric for metric in metrics_of(runs) if metric.name not in ("map", "ndcg")]
+    first = _shown_first(runs)
+    others = [metric for metric in metrics_of(runs) if metric not in first]
     header = ["method", "bits", *(m.label for m in others), "training, s"]
     header += ["head, training", "head, served"]
     rows = []

@@ -63,6 +63,8 @@ def _cpu_name() -> str:
 
 
 def _git_state() -> dict[str, Any] | None:
+    if not (_ROOT / ".git").exists():  # installed: a repository around it is another one
+        return None
     commit = _git("rev-parse", "HEAD")
     if commit is None:
         return None

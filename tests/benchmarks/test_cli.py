@@ -26,7 +26,7 @@ def records(out):
 
 
 def test_a_failing_method_leaves_a_record_and_the_rest_go_on(finished):
-    status, output, _, out = finished
+    status, output, said, out = finished
     assert status == 1
     found = records(out / "smoke" / "digits")
     assert len(found) == 6
@@ -34,6 +34,11 @@ def test_a_failing_method_leaves_a_record_and_the_rest_go_on(finished):
     assert [record["spec"]["method"] for record in failed] == ["supcon"] * 2
     assert all("Invalid learning rate: -1" in record["error"] for record in failed)
     assert "4 runs done, 0 skipped, 2 failed" in output
+    line = (
+        "failed: broken on digits, 12 bits, seeds 0, 1: ValueError: Invalid learning rate"
+    )
+    assert said.count(line) == 1
+    assert "(whole error: " in said
 
 
 def test_a_record_says_where_it_came_from(finished):

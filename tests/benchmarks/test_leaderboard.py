@@ -98,7 +98,7 @@ def test_it_needs_nothing_and_runs_its_own_script_alone(text):
     for tag, attributes in elements:
         assert not {"src", "href"} & set(attributes), tag
         assert not [name for name in attributes if name.startswith("on")], tag
-    assert "@" not in re.sub(r"mAP@\w+|NDCG@all|P@|Recall@1", "", text)  # no slot is left
+    assert not re.findall(r"@[A-Z]+@", text)  # no slot is left
     scripts = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
     digest = base64.b64encode(hashlib.sha256(scripts[0].encode()).digest()).decode()
     assert len(scripts) == 1
@@ -189,7 +189,7 @@ def test_it_sorts_filters_and_tells_commands(text, page, tmp_path, width):
         "quantizer",
     ]
     assert found["seen"][2][2:] == ["0.550 ± 0.071 (2)", "0.850 ± 0.071 (2)"]
-    by_24 = ["quantizer", nm, "floats", "quantizer, real query"]  # what lacks it comes last
+    by_24 = ["quantizer", nm, "quantizer, real query", "floats"]  # what lacks it comes last
     assert [row[0] for row in found["sorted"]] == by_24
     assert found["command"].endswith("--dataset digits:unseen --methods itq --bits 12")
     assert "quantizer on digits:unseen, 12 bits: mAP@all 0.150" in found["what"]

@@ -44,7 +44,7 @@ IDS = [
     *(f"digits.{name}" for name in FIGURES),
     "kernels.kernel-ratios",
 ]
-VOID = {"meta", "br", "hr"}
+VOID = {"meta", "br", "hr", "input"}
 
 
 def codes(rng, labels, bits, flips):

@@ -9,6 +9,7 @@ import pytest
 from benchmarks.__main__ import main
 from benchmarks.interface import FAMILIES
 from benchmarks.reporting import chart, contenders, packing, publishing, short_table
+from benchmarks.reporting.metrics import METRICS
 from benchmarks.reporting.summary import load_summary, save_small_summary, save_summary
 from tests.benchmarks.conftest import ROOT
 from tests.benchmarks.test_summary import suite, summary, timed  # noqa: F401
@@ -107,12 +108,15 @@ def test_what_is_published(published):
     small = load_summary(folder / "summary.json")
     assert small == packing.reduced(whole)
     rows = small["datasets"]["digits"]["rows"]
-    assert set(rows["itq"]["values"]) == {"map"}
+    found = whole["datasets"]["digits"]["rows"]["itq"]["values"]
+    assert {"map", "p_at_radius_2"} <= set(found)
+    assert set(rows["itq"]["values"]) == {n for n in found if METRICS[n].published}
+    assert "p_at_radius_2" not in rows["itq"]["values"]
     assert rows["broken"]["missing"]["12"]["0"].startswith("failed: ValueError: Invalid")
     assert (folder / "chart.png").read_bytes().startswith(b"\x89PNG")
     text = (folder / "table.md").read_text()
     assert f"`{whole['command']}`" in text
-    assert "### Details" not in text
+    assert "head, served" not in text
     assert "(chart.png)" in text
 
 
@@ -133,8 +137,22 @@ def test_a_packed_summary_is_the_reduced_one(summary, timed):  # noqa: F811
     assert found == {"0": 0.1235, "1": 1.12}
 
 
+def test_stored_bits_are_published_where_they_are_not_the_length(summary):  # noqa: F811
+    rows = summary["datasets"]["digits"]["rows"]
+    rows["itq"]["values"]["stored_bits"] = {"12": {"0": 12, "1": 12}}
+    rows["supcon"]["values"]["stored_bits"] = {"12": {"0": 76, "1": 76}}
+    reduced = packing.reduced(summary)
+    assert packing.unpacked(packing.packed(reduced)) == reduced
+    kept = [r["values"] for r in reduced["datasets"]["digits"]["rows"].values()]
+    assert ["stored_bits" in values for values in kept] == [False, True, False]
+
+
 def test_a_summary_of_an_older_version_is_read(summary, tmp_path):  # noqa: F811
-    old = {key: value for key, value in summary.items() if key != "digits"}
+    rows = summary["datasets"]["digits"]["rows"]
+    rows["supcon"]["entry"], rows["supcon"]["family"] = "variant", "control"
+    old = {key: copy.deepcopy(v) for key, v in summary.items() if key != "digits"}
+    for row in old["datasets"]["digits"]["rows"].values():
+        del row["family"]
     save_summary(tmp_path / "old.json", old)
     assert load_summary(tmp_path / "old.json") == summary
 

@@ -2,8 +2,6 @@
 
 from statistics import fmean, stdev
 
-import pytest
-
 from benchmarks.methods import METHODS
 from benchmarks.reporting import contenders, verdict
 from benchmarks.reporting.contenders import contenders as all_of
@@ -106,16 +104,6 @@ def test_a_title_says_what_was_compared():
     )
     timed = {"kind": "kernels", "suite": "k", "kernels": {"a": {}, "b": {}}}
     assert verdict.title(timed) == "Suite k: times of 2 kernels"
-
-
-@pytest.mark.parametrize(
-    ("entry", "family"), [("itq", METHODS["itq"].family), ("variant", "control")]
-)
-def test_an_older_summary_has_the_family_of_its_method(entry, family):
-    row = contender_row("nm", {12: 0.5})
-    del row["family"]
-    row["entry"] = entry
-    assert contenders.family_of(row) == family
 
 
 def test_every_method_is_explained_in_a_line():
