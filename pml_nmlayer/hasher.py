@@ -91,6 +91,8 @@ class Hasher(TransformerMixin, BaseEstimator):
         results = np.empty((len(X), self.bits), dtype=np.float32)
         with torch.no_grad():
             for rows, block in blocks(X):
+                if not bool(block.isfinite().all()):
+                    raise ValueError("X holds NaN or inf: such rows have no code")
                 results[rows] = self.module_(block).numpy()
         return results
 
@@ -191,10 +193,14 @@ class Hasher(TransformerMixin, BaseEstimator):
         return int(self.random_state.randint(2**31 - 1))
 
 
-def _array(X: Any) -> np.ndarray:
-    """Check embeddings as scikit-learn does, without a copy where that is possible."""
+def _array(X: Any) -> Any:
+    """Check embeddings; arrays (memory maps, too) and tensors are never copied whole."""
     if isinstance(X, Tensor):
-        X = X.detach().cpu()
-        X = (X if X.dtype != torch.bfloat16 else X.float()).numpy()
-    checked: np.ndarray = check_array(X)
-    return checked
+        X = X.detach()
+        if X.ndim == 2 and X.numel() and not X.is_complex() and X.dtype != torch.bool:
+            return X
+        X = X.cpu().numpy()
+    if type(X) in (np.ndarray, np.memmap) and X.dtype.kind in "iuf":
+        if X.ndim == 2 and X.size:
+            return X
+    return check_array(X)

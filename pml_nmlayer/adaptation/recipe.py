@@ -7,16 +7,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .classifier import fit_classifier
+from .classifier import FOLDS, fit_classifier
 from .clusters import spherical_kmeans
 from .features import FeatureMap, fit_features
 from .head import AnchorHead
+from .multilabel import fit_label_probabilities
 from .rotation import rotated_components, rotated_towards
-from .rows import class_indices, take
+from .rows import Labels, read_labels, take
 from .targets import (
     SHARPENING,
     give_codewords,
     item_teacher,
+    label_teacher,
     neighbourhood_size,
     sharpened,
 )
@@ -34,7 +36,7 @@ class FittedCodes:
 
     Args:
         module: maps raw embeddings (N, D) to outputs (N, bits); their sign is the code.
-        classes: (C, ...) the classes that labels named.
+        classes: (C,) the classes that ids named, or the columns of multi-hot rows.
     """
 
     module: nn.Module
@@ -83,46 +85,60 @@ def fit_codes(
     """
     if x.ndim != 2 or len(x) == 0:
         raise ValueError(f"X must have shape (N, D) with N >= 1, got {tuple(x.shape)}")
-    classes, names = class_indices(y, len(x))
+    labels = read_labels(y, len(x))
+    classes = labels.classes
     if start is not None and start[0].shape != (bits, x.shape[1]):
         raise ValueError(
             f"start must have weights of shape ({bits}, {x.shape[1]}), got "
             f"{tuple(start[0].shape)}"
         )
-    features, moments = fit_features(x, classes, len(names))
+    several = labels.rows is not None
+    features, moments = fit_features(x, labels)
     generator = torch.Generator().manual_seed(random_state)
     labelled = _sample(torch.nonzero(classes >= 0).flatten(), generator)
     searched = _searched(classes, labelled, generator)
     z = features(take(x, searched))
-    classifier, probabilities = None, None
-    if len(names) > 1 and int(moments.counts.sum()) > len(names):
-        weight, bias, trusted = fit_classifier(
-            features(take(x, labelled)),
-            classes[labelled],
-            num_classes=len(names),
-            seed=random_state,
-        )
-        probabilities = F.linear(z, weight, bias).softmax(1)
+    known = _classifier(features(take(x, labelled)), labels, labelled, random_state)
+    classifier, probabilities, sharp = None, None, None
+    if known is not None:
+        weight, bias, trusted = known
+        scores = F.linear(z, weight, bias)
+        probabilities = scores.sigmoid() if several else scores.softmax(1)
         _replace(probabilities, searched, trusted, labelled)
-        classifier = features.of_raw(SHARPENING * weight, SHARPENING * bias)
-    teacher = item_teacher(
-        z,
-        probabilities,
-        classes[searched],
-        neighbourhood_size(moments, len(z)),
-        random_state,
-    )
-    sharp = None if probabilities is None else sharpened(probabilities)
+        sharpening = 1.0 if several else SHARPENING
+        sharp = probabilities if several else sharpened(probabilities)
+        classifier = features.of_raw(sharpening * weight, sharpening * bias)
+    shape = neighbourhood_size(moments, len(z))
+    if several:
+        teacher = label_teacher(z, probabilities, shape, random_state)
+    else:
+        teacher = item_teacher(z, probabilities, classes[searched], shape, random_state)
     if linear:
         sharp = classifier = None  # the graph knows of classes all the same
     anchors = 0 if linear else max(1, min(ANCHORS, len(z) // 5))
     head = _started_head(z, sharp, teacher, bits, start, features, random_state, anchors)
-    give_codewords(head, teacher, classes[searched], bits, random_state)
+    if not several:
+        give_codewords(head, teacher, classes[searched], bits, random_state)
     with torch.enable_grad():
         train_head(
             head, z, sharp, teacher, steps=steps, seed=random_state, progress=progress
         )
-    return FittedCodes(head.fold(features, classifier), names)
+    module = head.fold(features, classifier, several=several)
+    return FittedCodes(module, labels.names)
+
+
+def _classifier(
+    z: Tensor, labels: Labels, labelled: Tensor, seed: int
+) -> tuple[Tensor, Tensor, Tensor] | None:
+    """Scores and out-of-fold probabilities, where there are enough labelled items."""
+    count = len(labels.names)
+    if labels.rows is not None:
+        if len(z) < 2 * FOLDS:
+            return None
+        return fit_label_probabilities(z, labels.rows[labelled], seed=seed)
+    if count < 2 or int((labels.classes >= 0).sum()) <= count:
+        return None
+    return fit_classifier(z, labels.classes[labelled], num_classes=count, seed=seed)
 
 
 def _started_head(

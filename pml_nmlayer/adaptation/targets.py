@@ -6,10 +6,12 @@ from torch.nn import functional as F
 
 from ..classes.semantic_codebook import semantic_codebook
 from .head import AnchorHead
+from .multilabel import LabelMoments
 from .teacher import neighbour_teacher
 from .whitening import ClassMoments
 
 CLASS_WEIGHT = 0.3  # of class probabilities beside features, in the graph
+LABEL_WEIGHT = 2.0  # of label probabilities beside diffusion, in the teacher
 NEIGHBOURS = (15, 20, 40)  # least, without labels, most
 DIMENSIONS = (16, 100)  # least and most
 SHARPENING = 3.0  # of class probabilities, in the read-out
@@ -20,7 +22,7 @@ _OWN_DIRECTIONS = 256  # where the teacher keeps classes apart
 _WIDEST = 512  # probabilities of more classes are projected before the graph
 
 
-def neighbourhood_size(moments: ClassMoments, size: int) -> tuple[int, int]:
+def neighbourhood_size(moments: ClassMoments | LabelMoments, size: int) -> tuple[int, int]:
     """Choose neighbours and dimensions by the size of labelled classes.
 
     Args:
@@ -30,6 +32,8 @@ def neighbourhood_size(moments: ClassMoments, size: int) -> tuple[int, int]:
     Returns:
         neighbours of each item, and dimensions of the teacher.
     """
+    if isinstance(moments, LabelMoments):
+        return NEIGHBOURS[1], DIMENSIONS[1]
     counts = moments.counts[moments.counts > 0]
     if len(counts) < 2:
         return NEIGHBOURS[1], DIMENSIONS[1]
@@ -58,15 +62,10 @@ def item_teacher(
     Returns:
         (N, E) vectors of unit length.
     """
-    points = F.normalize(z, dim=1)
+    known = None
     if probabilities is not None:
-        known = F.normalize(probabilities, dim=1)
-        if known.shape[1] > _WIDEST:
-            generator = torch.Generator().manual_seed(seed)
-            known = known @ torch.randn(known.shape[1], _WIDEST, generator=generator)
-            known = known / _WIDEST**0.5
-        points = F.normalize(torch.cat([points, CLASS_WEIGHT * known], 1), dim=1)
-    teacher = neighbour_teacher(points, neighbours=shape[0], dimensions=shape[1], seed=seed)
+        known = _narrow(F.normalize(probabilities, dim=1), seed)
+    teacher = _diffused(z, known, shape, seed)
     labelled = classes >= 0
     if bool(labelled.any()):
         sums = torch.zeros(int(classes.max()) + 1, teacher.shape[1])
@@ -78,6 +77,42 @@ def item_teacher(
         wide[labelled] = F.normalize(means, dim=1)[classes[labelled]]
         return wide
     return teacher
+
+
+def label_teacher(
+    z: Tensor, probabilities: Tensor | None, shape: tuple[int, int], seed: int
+) -> Tensor:
+    """Diffuse over neighbours, beside the labels that items are likely to have.
+
+    Args:
+        z: (N, D) features.
+        probabilities: (N, C) of each label, or None.
+        shape: neighbours and dimensions.
+        seed: of projections.
+
+    Returns:
+        (N, E) vectors of unit length. Items that share labels are similar.
+    """
+    if probabilities is None:
+        return _diffused(z, None, shape, seed)
+    known = _narrow(F.normalize(probabilities, dim=1), seed)
+    teacher = _diffused(z, known, shape, seed)
+    return F.normalize(torch.cat([teacher, LABEL_WEIGHT * known], 1), dim=1)
+
+
+def _narrow(known: Tensor, seed: int) -> Tensor:
+    if known.shape[1] <= _WIDEST:
+        return known
+    generator = torch.Generator().manual_seed(seed)
+    known = known @ torch.randn(known.shape[1], _WIDEST, generator=generator)
+    return known / _WIDEST**0.5
+
+
+def _diffused(z: Tensor, known: Tensor | None, shape: tuple[int, int], seed: int) -> Tensor:
+    points = F.normalize(z, dim=1)
+    if known is not None:
+        points = F.normalize(torch.cat([points, CLASS_WEIGHT * known], 1), dim=1)
+    return neighbour_teacher(points, neighbours=shape[0], dimensions=shape[1], seed=seed)
 
 
 def sharpened(probabilities: Tensor) -> Tensor:
