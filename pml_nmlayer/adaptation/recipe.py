@@ -27,7 +27,11 @@ from .training import STEPS, train_head
 SAMPLE = 20_000  # items of the graph, and of the classifier
 ANCHORS = 600
 
+JUDGED = 4000  # unlabelled items that are compared with labelled ones
+SURE_ENOUGH = 0.85  # of the confidence in labelled items, for the same classes
+
 Linear = tuple[Tensor, Tensor]  # weight and bias
+Classifier = tuple[Tensor, Tensor, Tensor]  # and probabilities of the labelled items
 
 
 @dataclass
@@ -96,9 +100,12 @@ def fit_codes(
     features, moments = fit_features(x, labels)
     generator = torch.Generator().manual_seed(random_state)
     labelled = _sample(torch.nonzero(classes >= 0).flatten(), generator)
-    searched = _searched(classes, labelled, generator)
-    z = features(take(x, searched))
     known = _classifier(features(take(x, labelled)), labels, labelled, random_state)
+    new = not several and known is not None and _are_new(x, features, classes, known)
+    searched = _searched(
+        classes, labelled, generator, 2 * len(labels.names) if new else None
+    )
+    z = features(take(x, searched))
     classifier, probabilities, sharp = None, None, None
     if known is not None:
         weight, bias, trusted = known
@@ -129,7 +136,7 @@ def fit_codes(
 
 def _classifier(
     z: Tensor, labels: Labels, labelled: Tensor, seed: int
-) -> tuple[Tensor, Tensor, Tensor] | None:
+) -> Classifier | None:
     """Scores and out-of-fold probabilities, where there are enough labelled items."""
     count = len(labels.names)
     if labels.rows is not None:
@@ -178,9 +185,27 @@ def _sample(rows: Tensor, generator: torch.Generator) -> Tensor:
     return rows[torch.randperm(len(rows), generator=generator)[:SAMPLE]].sort().values
 
 
-def _searched(classes: Tensor, labelled: Tensor, generator: torch.Generator) -> Tensor:
-    """Choose the items of the graph: unlabelled ones, or all if those are few."""
+def _searched(
+    classes: Tensor, labelled: Tensor, generator: torch.Generator, enough: int | None
+) -> Tensor:
+    """Choose the items of the graph: unlabelled ones, or all if those are few.
+
+    Fewer unlabelled items are enough where they belong to other classes than labelled ones.
+    """
     unlabelled = torch.nonzero(classes < 0).flatten()
-    if len(unlabelled) * 4 >= int((classes >= 0).sum()):
+    alone = len(unlabelled) * 4 >= int((classes >= 0).sum())
+    if alone or (enough is not None and len(unlabelled) >= enough):
         return _sample(unlabelled, generator)
     return _sample(torch.cat([labelled, unlabelled]), generator)
+
+
+def _are_new(x: Any, features: FeatureMap, classes: Tensor, known: Classifier) -> bool:
+    """Tell whether unlabelled items belong to classes without labels, by confidence."""
+    weight, bias, trusted = known
+    unlabelled = torch.nonzero(classes < 0).flatten()
+    if not len(unlabelled):
+        return False
+    few = torch.linspace(0, len(unlabelled) - 1, min(len(unlabelled), JUDGED)).long()
+    scores = F.linear(features(take(x, unlabelled[few])), weight, bias)
+    sure = float(scores.softmax(1).amax(1).mean())
+    return sure < SURE_ENOUGH * float(trusted.amax(1).mean())

@@ -12,6 +12,7 @@ from .whitening import ClassMoments
 
 CLASS_WEIGHT = 0.3  # of class probabilities beside features, in the graph
 LABEL_WEIGHT = 2.0  # of label probabilities beside diffusion, in the teacher
+SPARSE_NEIGHBOURS = 5  # least, where the graph has fewer items a class than labels have
 NEIGHBOURS = (15, 20, 40)  # least, without labels, most
 DIMENSIONS = (16, 100)  # least and most
 SHARPENING = 3.0  # of class probabilities, in the read-out
@@ -23,7 +24,9 @@ _WIDEST = 512  # probabilities of more classes are projected before the graph
 
 
 def neighbourhood_size(moments: ClassMoments | LabelMoments, size: int) -> tuple[int, int]:
-    """Choose neighbours and dimensions by the size of labelled classes.
+    """Choose neighbours and dimensions by the size of classes.
+
+    Classes of the graph are taken to be as many as labelled ones, and at most as large.
 
     Args:
         moments: of the labelled items.
@@ -37,8 +40,11 @@ def neighbourhood_size(moments: ClassMoments | LabelMoments, size: int) -> tuple
     counts = moments.counts[moments.counts > 0]
     if len(counts) < 2:
         return NEIGHBOURS[1], DIMENSIONS[1]
-    each = float(counts.mean())
+    each, here = float(counts.mean()), size / len(counts)
     neighbours = min(max(round(each / 4), NEIGHBOURS[0]), NEIGHBOURS[2])
+    if here < each / 2:  # a part of a database: its classes are small
+        each = here
+        neighbours = min(max(round(each / 2), SPARSE_NEIGHBOURS), NEIGHBOURS[2])
     dimensions = min(max(round(2 * size / each), DIMENSIONS[0]), DIMENSIONS[1])
     return neighbours, dimensions
 
@@ -95,7 +101,9 @@ def label_teacher(
     """
     if probabilities is None:
         return _diffused(z, None, shape, seed)
-    known = _narrow(F.normalize(probabilities, dim=1), seed)
+    # items without a sure label have a short vector: their neighbours decide
+    known = probabilities / probabilities.norm(dim=1, keepdim=True).clamp(min=1)
+    known = _narrow(known, seed)
     teacher = _diffused(z, known, shape, seed)
     return F.normalize(torch.cat([teacher, LABEL_WEIGHT * known], 1), dim=1)
 
