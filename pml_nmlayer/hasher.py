@@ -29,7 +29,7 @@ class Hasher(TransformerMixin, BaseEstimator):
     Args:
         bits: code length.
         random_state: seed, numpy RandomState, or None for seed 0.
-        verbose: show a progress bar.
+        verbose: show progress bars, while it learns and while it encodes.
 
     Example:
         >>> x = np.random.RandomState(0).randn(300, 16)
@@ -60,9 +60,46 @@ class Hasher(TransformerMixin, BaseEstimator):
         """
         if self.bits < 1:
             raise ValueError(f"bits must be at least 1, got {self.bits}")
-        X = _array(X)
+        return self._learn(_array(X), y, None)
+
+    def update(self, X: Any, y: Any = None) -> "Hasher":
+        """Learn anew from a database that has grown or drifted, from the present codes on.
+
+        Use it when many items are new: say, when the database has doubled, or holds classes
+        that it had not. Nothing but the present map is kept from earlier calls, so give all
+        that is searched now, or a sample of it, and labelled items as in `fit`.
+
+        Encode everything anew after it. Until that is done, old codes can be searched
+        beside new ones, with a loss: most bits keep their places and their meaning.
+
+        Args:
+            X: (N, D) array or tensor.
+            y: as in `fit`.
+
+        Returns:
+            self.
+
+        Raises:
+            NotFittedError: `fit` was not called.
+            ValueError: as in `fit`; another number of columns or of bits than in `fit`.
+
+        Example:
+            >>> x = np.random.RandomState(0).randn(300, 16)
+            >>> hasher = Hasher(bits=12).fit(x[:100])
+            >>> hasher.update(x).encode(x).shape
+            (300, 2)
+        """
+        X = self._checked(X)
+        return self._learn(X, y, self.module_)
+
+    def _learn(self, X: Any, y: Any, start: Any) -> "Hasher":
         fitted = fit_codes(
-            X, y, bits=self.bits, random_state=self._seed(), progress=self.verbose
+            X,
+            y,
+            bits=self.bits,
+            random_state=self._seed(),
+            start=start,
+            progress=self.verbose,
         )
         self.module_ = fitted.module
         self.classes_ = fitted.classes
@@ -81,20 +118,17 @@ class Hasher(TransformerMixin, BaseEstimator):
         Raises:
             ValueError: another number of columns than in `fit`.
         """
-        check_is_fitted(self, "module_")
-        X = _array(X)
-        if X.shape[1] != self.n_features_in_:
-            raise ValueError(
-                f"X has {X.shape[1]} features, but {type(self).__name__} is expecting "
-                f"{self.n_features_in_} features as input"
-            )
+        X = self._checked(X)
         results = np.empty((len(X), self.bits), dtype=np.float32)
-        with torch.no_grad():
-            for rows, block in blocks(X):
-                if not bool(block.isfinite().all()):
-                    raise ValueError("X holds NaN or inf: such rows have no code")
-                results[rows] = self.module_(block).numpy()
+        for rows, outputs in self._outputs(X):
+            results[rows] = outputs.numpy()
         return results
+
+    def _outputs(self, X: Any) -> Iterator[tuple[slice, Tensor]]:
+        for rows, block in blocks(X, "encoding" if self.verbose else None):
+            if not bool(block.isfinite().all()):
+                raise ValueError("X holds NaN or inf: such rows have no code")
+            yield rows, self.module_(block).detach()  # its weights take no gradient
 
     def encode(self, X: Any) -> np.ndarray:
         """Map embeddings to packed codes.
@@ -108,8 +142,11 @@ class Hasher(TransformerMixin, BaseEstimator):
         Raises:
             ValueError: another number of columns than in `fit`.
         """
-        codes = raw_sign(torch.from_numpy(self.outputs(X)))
-        return pack_codes(codes).numpy()
+        X = self._checked(X)
+        codes = np.empty((len(X), -(-self.bits // 8)), dtype=np.uint8)
+        for rows, outputs in self._outputs(X):
+            codes[rows] = pack_codes(raw_sign(outputs)).numpy()
+        return codes
 
     def encode_blocks(self, batches: Iterable[Any]) -> Iterator[np.ndarray]:
         """Encode a stream, block by block.
@@ -184,6 +221,17 @@ class Hasher(TransformerMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = []
         return tags
+
+    def _checked(self, X: Any) -> Any:
+        """Embeddings as wide as those of `fit`."""
+        check_is_fitted(self, "module_")
+        X = _array(X)
+        if X.shape[1] != self.n_features_in_:
+            raise ValueError(
+                f"X has {X.shape[1]} features, but {type(self).__name__} is expecting "
+                f"{self.n_features_in_} features as input"
+            )
+        return X
 
     def _seed(self) -> int:
         if self.random_state is None:

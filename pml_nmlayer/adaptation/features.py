@@ -58,12 +58,15 @@ class FeatureMap:
         return composed.float(), shifted.float()
 
 
-def fit_features(x: Any, labels: Labels) -> tuple[FeatureMap, ClassMoments | LabelMoments]:
+def fit_features(
+    x: Any, labels: Labels, *, progress: bool = False
+) -> tuple[FeatureMap, ClassMoments | LabelMoments]:
     """Whiten by the labelled items; centre on the unlabelled ones, if there are any.
 
     Args:
         x: (N, D) array or tensor; read once, in blocks.
         labels: of the items.
+        progress: show a bar.
 
     Returns:
         the map, under which items have mean length 1, and the moments of labelled items.
@@ -79,7 +82,7 @@ def fit_features(x: Any, labels: Labels) -> tuple[FeatureMap, ClassMoments | Lab
     if not bool(unlabelled.any()):
         unlabelled = classes >= 0
     total = torch.zeros(x.shape[1], dtype=torch.float64)
-    for rows, block in blocks(x):
+    for rows, block in blocks(x, "reading" if progress else None):
         if not bool(block.isfinite().all()):
             raise ValueError("X holds NaN or inf: no codes can be learned from them")
         known = classes[rows] >= 0

@@ -13,7 +13,7 @@ from .features import FeatureMap, fit_features
 from .head import AnchorHead
 from .multilabel import fit_label_probabilities
 from .rotation import rotated_components, rotated_towards
-from .rows import Labels, read_labels, take
+from .rows import Labels, blocks, read_labels, take
 from .targets import (
     SHARPENING,
     give_codewords,
@@ -54,7 +54,7 @@ def fit_codes(
     *,
     bits: int,
     random_state: int = 0,
-    start: Linear | None = None,
+    start: Linear | nn.Module | None = None,
     progress: bool = False,
     steps: int = STEPS,
     linear: bool = False,
@@ -69,8 +69,10 @@ def fit_codes(
         y: None, class ids (N,) or multi-hot rows (N, C); -1 or a row of -1: unlabelled.
         bits: code length.
         random_state: one seed always gives the same codes.
-        start: weight (bits, D) and bias (bits,) of a trained linear head. Learning begins
-            with its outputs beside those of the anchors.
+        start: weight (bits, D) and bias (bits,) of a trained linear head, with whose
+            outputs learning begins, beside those of the anchors. Or a module that
+            `fit_codes` made earlier: bits then keep their places as far as that costs no
+            quality.
         progress: show a bar.
         steps: of training.
         linear: make one Linear, without anchors and class read-out.
@@ -80,7 +82,7 @@ def fit_codes(
 
     Raises:
         ValueError: x is not (N, D) with N >= 1 and finite values, or y does not fit,
-            or start has another shape.
+            or start has another shape or width.
 
     Example:
         >>> x = torch.randn(200, 16)
@@ -91,13 +93,17 @@ def fit_codes(
         raise ValueError(f"X must have shape (N, D) with N >= 1, got {tuple(x.shape)}")
     labels = read_labels(y, len(x))
     classes = labels.classes
-    if start is not None and start[0].shape != (bits, x.shape[1]):
+    if isinstance(start, tuple) and start[0].shape != (bits, x.shape[1]):
         raise ValueError(
             f"start must have weights of shape ({bits}, {x.shape[1]}), got "
             f"{tuple(start[0].shape)}"
         )
     several = labels.rows is not None
-    features, moments = fit_features(x, labels)
+    if isinstance(start, nn.Module):
+        width = start(take(x, slice(0, 1))).shape[1]
+        if width != bits:
+            raise ValueError(f"start must have {bits} outputs, one a bit, got {width}")
+    features, moments = fit_features(x, labels, progress=progress)
     generator = torch.Generator().manual_seed(random_state)
     labelled = _sample(torch.nonzero(classes >= 0).flatten(), generator)
     known = _classifier(features(take(x, labelled)), labels, labelled, random_state)
@@ -117,14 +123,26 @@ def fit_codes(
         classifier = features.of_raw(sharpening * weight, sharpening * bias)
     shape = neighbourhood_size(moments, len(z))
     if several:
-        teacher = label_teacher(z, probabilities, shape, random_state)
+        teacher = label_teacher(z, probabilities, shape, random_state, progress=progress)
     else:
-        teacher = item_teacher(z, probabilities, classes[searched], shape, random_state)
+        own = classes[searched]
+        teacher = item_teacher(
+            z, probabilities, own, shape, random_state, progress=progress
+        )
     if linear:
         sharp = classifier = None  # the graph knows of classes all the same
     anchors = 0 if linear else max(1, min(ANCHORS, len(z) // 5))
-    head = _started_head(z, sharp, teacher, bits, start, features, random_state, anchors)
-    if not several:
+    centroids = z[:0]
+    if anchors:
+        points = F.normalize(z, dim=1)
+        centroids = spherical_kmeans(points, anchors, seed=random_state, progress=progress)
+    begin: Linear | Tensor | None
+    if isinstance(start, nn.Module):
+        begin = torch.cat([start(block) for _, block in blocks(take(x, searched))])
+    else:
+        begin = start
+    head = _started_head(z, sharp, teacher, bits, begin, features, random_state, centroids)
+    if not several and not isinstance(begin, Tensor):  # else classes have codewords
         give_codewords(head, teacher, classes[searched], bits, random_state)
     with torch.enable_grad():
         train_head(
@@ -153,18 +171,20 @@ def _started_head(
     probabilities: Tensor | None,
     teacher: Tensor,
     bits: int,
-    start: Linear | None,
+    start: Linear | Tensor | None,
     features: FeatureMap,
     seed: int,
-    count: int,
+    anchors: Tensor,
 ) -> AnchorHead:
-    anchors = z[:0]
-    if count:
-        anchors = spherical_kmeans(F.normalize(z, dim=1), count, seed=seed)
     classes = 0 if probabilities is None else probabilities.shape[1]
     head = AnchorHead(anchors, bits=bits, num_classes=classes)
     wanted = rotated_components(teacher, bits, seed=seed)
-    if start is not None:
+    if isinstance(start, Tensor):
+        # earlier outputs, which bits should resemble, and what the teacher asks for
+        size = start.square().mean().sqrt().clamp(min=1e-12)
+        wanted = start / size + rotated_towards(wanted, start)
+        wanted = wanted / wanted.square().mean().sqrt().clamp(min=1e-12)
+    elif start is not None:
         weight, bias = features.of_features(*(part.detach().cpu() for part in start))
         size = F.linear(z, weight, bias).square().mean().sqrt().clamp(min=1e-12)
         head.weight.copy_(weight / size)

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .progress import shown
+
 BLOCK = 8192
 
 
@@ -24,13 +26,14 @@ def take(x: Any, rows: Tensor | slice) -> Tensor:
     return torch.from_numpy(np.array(x[index], dtype=np.float32))
 
 
-def blocks(x: Any) -> Iterator[tuple[slice, Tensor]]:
+def blocks(x: Any, what: str | None = None) -> Iterator[tuple[slice, Tensor]]:
     """Give blocks of rows with their place.
 
     Args:
         x: (N, D) array or tensor.
+        what: is done with them; a bar says it. None for no bar.
     """
-    for start in range(0, len(x), BLOCK):
+    for start in shown(range(0, len(x), BLOCK), what or "", what is not None):
         rows = slice(start, start + BLOCK)
         yield rows, take(x, rows)
 

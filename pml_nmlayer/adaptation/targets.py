@@ -55,6 +55,8 @@ def item_teacher(
     classes: Tensor,
     shape: tuple[int, int],
     seed: int,
+    *,
+    progress: bool = False,
 ) -> Tensor:
     """Diffuse over neighbours; give the items of a class one vector, their mean.
 
@@ -64,6 +66,7 @@ def item_teacher(
         classes: (N,) class indices; -1: unlabelled.
         shape: neighbours and dimensions, see `neighbourhood_size`.
         seed: of projections.
+        progress: show bars.
 
     Returns:
         (N, E) vectors of unit length.
@@ -71,7 +74,7 @@ def item_teacher(
     known = None
     if probabilities is not None:
         known = _narrow(F.normalize(probabilities, dim=1), seed)
-    teacher = _diffused(z, known, shape, seed)
+    teacher = _diffused(z, known, shape, seed, progress)
     labelled = classes >= 0
     if bool(labelled.any()):
         sums = torch.zeros(int(classes.max()) + 1, teacher.shape[1])
@@ -86,7 +89,12 @@ def item_teacher(
 
 
 def label_teacher(
-    z: Tensor, probabilities: Tensor | None, shape: tuple[int, int], seed: int
+    z: Tensor,
+    probabilities: Tensor | None,
+    shape: tuple[int, int],
+    seed: int,
+    *,
+    progress: bool = False,
 ) -> Tensor:
     """Diffuse over neighbours, beside the labels that items are likely to have.
 
@@ -95,16 +103,17 @@ def label_teacher(
         probabilities: (N, C) of each label, or None.
         shape: neighbours and dimensions.
         seed: of projections.
+        progress: show bars.
 
     Returns:
         (N, E) vectors of unit length. Items that share labels are similar.
     """
     if probabilities is None:
-        return _diffused(z, None, shape, seed)
+        return _diffused(z, None, shape, seed, progress)
     # items without a sure label have a short vector: their neighbours decide
     known = probabilities / probabilities.norm(dim=1, keepdim=True).clamp(min=1)
     known = _narrow(known, seed)
-    teacher = _diffused(z, known, shape, seed)
+    teacher = _diffused(z, known, shape, seed, progress)
     return F.normalize(torch.cat([teacher, LABEL_WEIGHT * known], 1), dim=1)
 
 
@@ -116,11 +125,15 @@ def _narrow(known: Tensor, seed: int) -> Tensor:
     return known / _WIDEST**0.5
 
 
-def _diffused(z: Tensor, known: Tensor | None, shape: tuple[int, int], seed: int) -> Tensor:
+def _diffused(
+    z: Tensor, known: Tensor | None, shape: tuple[int, int], seed: int, progress: bool
+) -> Tensor:
     points = F.normalize(z, dim=1)
     if known is not None:
         points = F.normalize(torch.cat([points, CLASS_WEIGHT * known], 1), dim=1)
-    return neighbour_teacher(points, neighbours=shape[0], dimensions=shape[1], seed=seed)
+    return neighbour_teacher(
+        points, neighbours=shape[0], dimensions=shape[1], seed=seed, progress=progress
+    )
 
 
 def sharpened(probabilities: Tensor) -> Tensor:
