@@ -48,15 +48,16 @@ class Hasher(TransformerMixin, BaseEstimator):
         """Learn from embeddings.
 
         Args:
-            X: (N, D) array or tensor.
+            X: (N, D) array, memory map or tensor; it is read in blocks.
             y: None, class ids (N,) with -1 for unlabelled, or multi-hot rows (N, C) with
-                rows of -1 for unlabelled.
+                rows of -1 for unlabelled. Items that share labels get similar codes.
 
         Returns:
             self.
 
         Raises:
-            ValueError: bits < 1, X or y of another shape, or X not finite.
+            ValueError: bits < 1, X or y of another shape, rows of y with other values than 0
+                and 1, or X not finite.
         """
         if self.bits < 1:
             raise ValueError(f"bits must be at least 1, got {self.bits}")

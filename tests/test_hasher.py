@@ -13,11 +13,13 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
+from torch import nn
 
 from pml_nmlayer import Hasher, hasher
 from pml_nmlayer.adaptation import fit_codes, recipe
 from pml_nmlayer.codes import unpack_codes
 from pml_nmlayer.ranking import mean_average_precision
+from pml_nmlayer.retrieval import HashEncoder, export_onnx
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +58,8 @@ def test_codes_are_the_signs_of_the_outputs(digits):
         lambda y: np.arange(len(y)),
         lambda y: np.eye(10)[y],
         lambda y: np.where((y < 5)[:, None], np.eye(10)[y], -1),
+        lambda y: two_labels(y),
+        lambda y: np.where((y < 5)[:, None], two_labels(y), -1).astype(np.float32),
         lambda y: y * 1_000_000_007,
     ],
 )
@@ -122,17 +126,23 @@ def test_bits_can_be_searched_for_in_a_pipeline(digits):
     assert search.fit(x[:200], y[:200]).best_params_ == {"pipeline__hasher__bits": 16}
 
 
+def two_labels(y):
+    """Multi-hot rows: the digit, and the one after it."""
+    return np.eye(10, dtype=int)[y] | np.eye(10, dtype=int)[(y + 1) % 10]
+
+
 def bits(codes):
     return np.unpackbits(codes, axis=1)
 
 
 @pytest.mark.usefixtures("few_steps")
-@pytest.mark.parametrize("labels", [True, False])
+@pytest.mark.parametrize("labels", ["none", "one each", "several"])
 def test_saved_and_loaded(digits, tmp_path, labels):
     x, y = digits
+    y = {"none": None, "one each": y, "several": two_labels(y)}[labels]
     with pytest.raises(NotFittedError):
         Hasher().save(tmp_path)
-    fitted = Hasher(bits=12).fit(x, y if labels else None)
+    fitted = Hasher(bits=12).fit(x, y)
     fitted.save(tmp_path)
     loaded = Hasher.load(tmp_path)
     assert loaded.get_params()["bits"] == 12
@@ -245,9 +255,35 @@ def test_rows_without_a_code_are_refused(digits, value):
 @pytest.mark.parametrize("labels", [False, True], ids=["unlabelled", "several labels"])
 def test_all_that_takes_long_shows_a_bar(digits, capsys, labels):
     x, y = digits
-    rows = np.eye(10, dtype=int)[y] | np.eye(10, dtype=int)[(y + 1) % 10]
+    y = two_labels(y) if labels else None
     for verbose in (False, True):
-        Hasher(bits=8, verbose=verbose).fit(x, rows if labels else None).encode(x)
+        Hasher(bits=8, verbose=verbose).fit(x, y).encode(x)
         shown = capsys.readouterr().err
         for what in ("reading", "neighbours", "diffusing", "anchors", "learning", "encod"):
             assert (what in shown) == verbose
+
+
+@pytest.mark.usefixtures("few_steps")
+@pytest.mark.filterwarnings("ignore:.isinstance.treespec:FutureWarning")
+def test_the_module_becomes_an_onnx_file(digits, tmp_path):
+    import onnxruntime
+
+    x, y = digits
+    fitted = Hasher(bits=12).fit(x, two_labels(y))
+    encoder = HashEncoder(nn.Identity(), fitted.module_)
+    session = onnxruntime.InferenceSession(export_onnx(encoder, x[:4], tmp_path / "m.onnx"))
+    (codes,) = session.run(["codes"], {"x": x})
+    sure = np.packbits(np.abs(fitted.outputs(x)) > 1e-3, axis=1)
+    assert ((codes ^ fitted.encode(x)) & sure == 0).all()
+
+
+def test_codes_of_digits_that_share_a_label_are_close(digits):
+    x, y = digits
+    rows = torch.from_numpy(two_labels(y))
+    fitted = Hasher(bits=16).fit(x[300:], rows[300:])
+    codes = unpack_codes(torch.from_numpy(fitted.encode(x)), 16)
+    found = mean_average_precision(codes[:300], rows[:300], codes[300:], rows[300:])
+    sets = Hasher(bits=16).fit(x[300:], y[300:])  # each pair of labels as a class
+    codes = unpack_codes(torch.from_numpy(sets.encode(x)), 16)
+    apart = mean_average_precision(codes[:300], rows[:300], codes[300:], rows[300:])
+    assert found > apart + 0.05

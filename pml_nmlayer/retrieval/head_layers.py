@@ -15,8 +15,8 @@ LAYERS: dict[str, type[nn.Module]] = {
         nn.Tanh,
         nn.ReLU,
         nn.Identity,
-        Readout,
         LabelReadout,
+        Readout,
         nn.Sequential,
     )
 }

@@ -34,8 +34,8 @@ def parts(bits=(24, 12), **options):
     return trunk, ProgressiveHead(32, bits, **options)
 
 
-def trainer_of(trunk, head, **options):
-    models = {"trunk": trunk, "embedder": head}
+def trainer_of(trunk, embedder, head=None, **options):
+    models, head = {"trunk": trunk, "embedder": embedder}, head or embedder
     return trainers.MetricLossOnly(
         models=models,
         optimizers={
@@ -232,6 +232,10 @@ def work(rank, world, folder):
             kind = (RuntimeError, ValueError) if rank == 0 else RuntimeError
             with pytest.raises(kind):
                 adapt_head(trunk, head, wrong)
+        ddp = nn.parallel.DistributedDataParallel
+        trainer = trainer_of(ddp(nn.Linear(64, 32)), ddp(head), head)
+        adapt_when_trained(trainer, x)
+        trainer.train(num_epochs=1)
         torch.save(plain(head.linear), f"{folder}/{rank}")
 
 
