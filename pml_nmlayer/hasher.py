@@ -56,8 +56,8 @@ class Hasher(TransformerMixin, BaseEstimator):
             self.
 
         Raises:
-            ValueError: bits < 1, X or y of another shape, rows of y with other values than 0
-                and 1, or X not finite.
+            ValueError: bits < 1, X or y of another shape, rows of y that hold other values
+                than 0 and 1, or X not finite.
         """
         if self.bits < 1:
             raise ValueError(f"bits must be at least 1, got {self.bits}")
