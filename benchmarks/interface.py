@@ -233,7 +233,8 @@ def method(
         family: one of `FAMILIES`.
         loss: name of the base loss, if it has one.
         space: where tuning looks for each option it may choose; at most two besides the
-            learning rate, so that equal numbers of trials are equal effort.
+            learning rate and the start of the network, so that equal numbers of trials
+            are equal effort.
     """
 
     def register(factory: Factory) -> Factory:

@@ -27,7 +27,9 @@ class Protocol:
 
     split: Callable[[Collection, int, Purpose], dict[str, np.ndarray]]
     text: str
-    labels: Callable[[Collection], Tensor] = lambda collection: collection.labels
+    labels: Callable[[Collection, Purpose], Tensor] = lambda collection, _: (
+        collection.labels
+    )
     labelled: bool = True
     mixed: bool = False
     search_training: bool = False
@@ -42,7 +44,7 @@ def split_by(name: str, collection: Collection, seed: int, purpose: Purpose) -> 
     ids = protocol.split(collection, seed, purpose)
     # int64 whatever the platform: ids go into the checksum
     parts = {part: torch.from_numpy(np.asarray(v, np.int64)) for part, v in ids.items()}
-    labels = protocol.labels(collection)
+    labels = protocol.labels(collection, purpose)
     split = Split(
         collection.items,
         labels,
@@ -209,14 +211,15 @@ def _kept_out(seen: np.ndarray) -> int:
     return max(2, len(seen) // 5)
 
 
-def _unseen_labels(collection: Collection) -> Tensor:
+def _unseen_labels(collection: Collection, purpose: Purpose) -> Tensor:
     """Strike out what a multi-hot item shares with items of other sides."""
     if not collection.multi_label:
         return collection.labels
     unseen, seen = _halves(collection)
     labels = collection.labels.clone()
     rest = torch.ones(len(labels), dtype=torch.bool)
-    for own in (unseen, seen[: _kept_out(seen)]):
+    kept_out = [seen[: _kept_out(seen)]] if purpose == "tune" else []
+    for own in (unseen, *kept_out):
         side = rest & (labels[:, own] > 0).any(1)
         others = np.setdiff1d(np.arange(labels.shape[1]), own)
         labels[:, others] *= ~side[:, None]

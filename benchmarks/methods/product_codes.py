@@ -33,26 +33,32 @@ class Product:
     Sources: Jegou, Douze, Schmid, PAMI 2011; Ge, He, Ke, Sun, CVPR 2013 (OPQ).
 
     Args:
-        bits: of a code: 8 a part, or 6 where 8 do not divide it.
+        bits: of a code: 8 a part, or fewer where 8 do not divide it or where there are
+            fewer items than centroids.
         dimensions: principal components that are kept, rounded down to whole parts.
         rotated: learn a rotation as well (OPQ).
     """
 
     def __init__(self, bits: int, dimensions: int, *, rotated: bool) -> None:
         self.bits, self.dimensions, self.rotated = bits, dimensions, rotated
-        self.each = next((each for each in (8, 6, 4) if bits % each == 0), 0)
-        if not self.each:
-            raise Unsuited(f"{bits} bits are no parts of 8, 6 or 4 bits")
 
     def train(self, vectors: Tensor) -> None:
-        parts = self.bits // self.each
-        width = max(min(self.dimensions, vectors.shape[1]) // parts, 1) * parts
+        sizes = (n for n in (8, 6, 4, 3, 2) if self.bits % n == 0)
+        each = next((n for n in sizes if 2**n <= len(vectors)), 0)
+        if not each:
+            raise Unsuited(f"{self.bits} bits are no parts of 8, 6, 4, 3 or 2 bits")
+        parts = self.bits // each
+        most = min(self.dimensions, vectors.shape[1], len(vectors))
+        width = max(most // parts, 1) * parts
         self.chain: list[faiss.VectorTransform] = [faiss.PCAMatrix(vectors.shape[1], width)]
-        self.quantizer = faiss.ProductQuantizer(width, parts, self.each)
+        self.quantizer = faiss.ProductQuantizer(width, parts, each)
         self.quantizer.cp.min_points_per_centroid = 1
         if self.rotated:
             rotation = faiss.OPQMatrix(width, parts, width)
-            # no second quantizer: one that is given would keep its memory here
+            # as many centroids a part as will be used, where faiss would take 256
+            self.inner = faiss.ProductQuantizer(width, parts, each)
+            self.inner.cp.min_points_per_centroid = 1
+            rotation.pq = self.inner
             rotation.niter = _ITERATIONS
             rotation.max_train_points = 2**20
             self.chain.append(rotation)

@@ -26,16 +26,21 @@ class OnFeatures:
         return self.quantizer.numbers, self.quantizer.numbers
 
 
-@method("itq", "ITQ on raw features", iterations=Choice(5, 10, 20, 50, 100, 200))
+@method(
+    "itq",
+    "ITQ on raw features",
+    family="quantizer",
+    iterations=Choice(5, 10, 20, 50, 100, 200),
+)
 def itq(problem: Problem, iterations: int = 50) -> Method:
     return OnFeatures(quantizers.itq(problem.in_features, problem.bits, iterations))
 
 
-@method("pca_sign", "PCA, sign, on raw features")
+@method("pca_sign", "PCA, sign, on raw features", family="quantizer")
 def pca_sign(problem: Problem) -> Method:
     return OnFeatures(quantizers.pca_sign(problem.in_features, problem.bits))
 
 
-@method("lsh", "LSH on raw features")
+@method("lsh", "LSH on raw features", family="quantizer")
 def lsh(problem: Problem) -> Method:
     return OnFeatures(quantizers.lsh(problem.in_features, problem.bits))

@@ -85,6 +85,10 @@ def _measure(spec: Spec, split: Split, machine: Machine) -> tuple[Record, Arrays
     train_s += time.perf_counter() - start
 
     found = method.encode(items)
+    own: Mapping[str, Encoded] = {}
+    if split.search_training:
+        own = getattr(method, "encode_training", dict)()
+    arrays = stored_arrays(split, found, spec["bits"], own)
     training, serving = method.head_parameters()
     if not getattr(method, "on_features", False):  # these have no trunk to stand on
         _check_budget(spec, training)
@@ -95,10 +99,6 @@ def _measure(spec: Spec, split: Split, machine: Machine) -> tuple[Record, Arrays
         "device": describe_device(machine.device),
         "inputs": inputs.about,
     }
-    own: Mapping[str, Encoded] = {}
-    if split.search_training:
-        own = getattr(method, "encode_training", dict)()
-    arrays = stored_arrays(split, found, spec["bits"], own)
     return record, {**arrays, **_diagnostics(method)}
 
 

@@ -17,7 +17,7 @@ from benchmarks.datasets import (
     parse,
 )
 from benchmarks.datasets.pixels import read_idx
-from benchmarks.running.quality import raw_arrays
+from benchmarks.running.quality import stored_arrays
 
 
 def digits(seed, purpose="report"):
@@ -101,7 +101,7 @@ def test_coarse_labels_go_to_who_judges(tmp_path):
     np.savez(file, features=np.ones((40, 2)), labels=fine, coarse_labels=coarse)
     split = load_split("features:f.npz", 0, "report", tmp_path)
     assert split.num_classes == 4
-    arrays = raw_arrays(split, {})
+    arrays = stored_arrays(split, {}, 8, {})
     for part, ids in (("query", split.queries), ("database", split.database)):
         assert arrays[f"{part}_coarse_labels"].tolist() == coarse[ids].tolist()
         assert arrays[f"{part}_labels"].tolist() == fine[ids].tolist()

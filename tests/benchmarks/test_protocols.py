@@ -118,7 +118,7 @@ def test_unseen_classes_are_unseen():
     assert len(unseen) == 5
     for split in splits:
         trained = set(FEW.labels[split.train].tolist())
-        assert len(trained) == 3  # 5 less 2 for validation
+        assert len(trained) == 5
         assert not trained & set(unseen)
         assert set(FEW.labels[split.test].tolist()) == set(unseen)
         assert torch.bincount(FEW.labels[split.test]).max() == 40 // 5

@@ -138,7 +138,7 @@ def test_rabitq_ranks_as_faiss_ranks():
 
 def test_bits_that_no_parts_make():
     with pytest.raises(Unsuited, match="7 bits are no parts"):
-        Product(7, 16, rotated=False)
+        Product(7, 16, rotated=False).train(X)
     with pytest.raises(Unsuited, match="24 bits need as many"):
         made("signs_raw_database", Problem(20, 5, 24, 1, 0.4, 50))
 

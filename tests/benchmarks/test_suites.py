@@ -47,7 +47,7 @@ def test_every_method_is_tuned_with_equal_effort(quick):
         assert len(tried) == quick.tuning.trials
         assert tried == tuning.trials(quick, entry)
         space = METHODS[entry.method].space
-        assert len(set(space) - {"lr"}) <= 2
+        assert len(set(space) - {"lr", "start"}) <= 2
         assert tried[0] == {
             name: METHODS[entry.method].defaults()[name] for name in tried[0]
         }
@@ -79,7 +79,7 @@ def test_a_fixed_option_is_not_searched_and_wins(quick):
     entry = replace(quick.entry("supcon"), options={"lr": 0.5})
     assert "lr" not in tuning.trials(quick, entry)[1]
     spec = make_spec(quick, entry, 12, 0, {"temperature": 0.3})
-    assert spec["settings"] == {"lr": 0.5, "temperature": 0.3}
+    assert spec["settings"] == {"lr": 0.5, "temperature": 0.3, "start": "hidden"}
 
 
 def test_narrow_keeps_the_order_of_the_suite(quick):
