@@ -29,7 +29,7 @@ class Hasher(TransformerMixin, BaseEstimator):
     Args:
         bits: code length.
         random_state: seed, numpy RandomState, or None for seed 0.
-        verbose: show a progress bar.
+        verbose: show progress bars, while it learns and while it encodes.
 
     Example:
         >>> x = np.random.RandomState(0).randn(300, 16)
@@ -48,21 +48,59 @@ class Hasher(TransformerMixin, BaseEstimator):
         """Learn from embeddings.
 
         Args:
-            X: (N, D) array or tensor.
+            X: (N, D) array, memory map or tensor; it is read in blocks.
             y: None, class ids (N,) with -1 for unlabelled, or multi-hot rows (N, C) with
-                rows of -1 for unlabelled.
+                rows of -1 for unlabelled. Items that share labels get similar codes.
 
         Returns:
             self.
 
         Raises:
-            ValueError: bits < 1, X or y of another shape, or X not finite.
+            ValueError: bits < 1, X or y of another shape, rows of y that hold other values
+                than 0 and 1, or X not finite.
         """
         if self.bits < 1:
             raise ValueError(f"bits must be at least 1, got {self.bits}")
-        X = _array(X)
+        return self._learn(_array(X), y, None)
+
+    def update(self, X: Any, y: Any = None) -> "Hasher":
+        """Learn anew from a database that has grown or drifted, from the present codes on.
+
+        Use it when many items are new: say, when the database has doubled, or holds classes
+        that it had not. Nothing but the present map is kept from earlier calls, so give all
+        that is searched now, or a sample of it, and labelled items as in `fit`.
+
+        Encode everything anew after it. Until that is done, old codes can be searched
+        beside new ones, with a loss: most bits keep their places and their meaning.
+
+        Args:
+            X: (N, D) array or tensor.
+            y: as in `fit`.
+
+        Returns:
+            self.
+
+        Raises:
+            NotFittedError: `fit` was not called.
+            ValueError: as in `fit`; another number of columns or of bits than in `fit`.
+
+        Example:
+            >>> x = np.random.RandomState(0).randn(300, 16)
+            >>> hasher = Hasher(bits=12).fit(x[:100])
+            >>> hasher.update(x).encode(x).shape
+            (300, 2)
+        """
+        X = self._checked(X)
+        return self._learn(X, y, self.module_)
+
+    def _learn(self, X: Any, y: Any, start: Any) -> "Hasher":
         fitted = fit_codes(
-            X, y, bits=self.bits, random_state=self._seed(), progress=self.verbose
+            X,
+            y,
+            bits=self.bits,
+            random_state=self._seed(),
+            start=start,
+            progress=self.verbose,
         )
         self.module_ = fitted.module
         self.classes_ = fitted.classes
@@ -81,18 +119,17 @@ class Hasher(TransformerMixin, BaseEstimator):
         Raises:
             ValueError: another number of columns than in `fit`.
         """
-        check_is_fitted(self, "module_")
-        X = _array(X)
-        if X.shape[1] != self.n_features_in_:
-            raise ValueError(
-                f"X has {X.shape[1]} features, but {type(self).__name__} is expecting "
-                f"{self.n_features_in_} features as input"
-            )
+        X = self._checked(X)
         results = np.empty((len(X), self.bits), dtype=np.float32)
-        with torch.no_grad():
-            for rows, block in blocks(X):
-                results[rows] = self.module_(block).numpy()
+        for rows, outputs in self._outputs(X):
+            results[rows] = outputs.numpy()
         return results
+
+    def _outputs(self, X: Any) -> Iterator[tuple[slice, Tensor]]:
+        for rows, block in blocks(X, "encoding" if self.verbose else None):
+            if not bool(block.isfinite().all()):
+                raise ValueError("X holds NaN or inf: such rows have no code")
+            yield rows, self.module_(block).detach()  # its weights take no gradient
 
     def encode(self, X: Any) -> np.ndarray:
         """Map embeddings to packed codes.
@@ -106,8 +143,11 @@ class Hasher(TransformerMixin, BaseEstimator):
         Raises:
             ValueError: another number of columns than in `fit`.
         """
-        codes = raw_sign(torch.from_numpy(self.outputs(X)))
-        return pack_codes(codes).numpy()
+        X = self._checked(X)
+        codes = np.empty((len(X), -(-self.bits // 8)), dtype=np.uint8)
+        for rows, outputs in self._outputs(X):
+            codes[rows] = pack_codes(raw_sign(outputs)).numpy()
+        return codes
 
     def encode_blocks(self, batches: Iterable[Any]) -> Iterator[np.ndarray]:
         """Encode a stream, block by block.
@@ -183,6 +223,17 @@ class Hasher(TransformerMixin, BaseEstimator):
         tags.transformer_tags.preserves_dtype = []
         return tags
 
+    def _checked(self, X: Any) -> Any:
+        """Embeddings as wide as those of `fit`."""
+        check_is_fitted(self, "module_")
+        X = _array(X)
+        if X.shape[1] != self.n_features_in_:
+            raise ValueError(
+                f"X has {X.shape[1]} features, but {type(self).__name__} is expecting "
+                f"{self.n_features_in_} features as input"
+            )
+        return X
+
     def _seed(self) -> int:
         if self.random_state is None:
             return 0
@@ -191,10 +242,14 @@ class Hasher(TransformerMixin, BaseEstimator):
         return int(self.random_state.randint(2**31 - 1))
 
 
-def _array(X: Any) -> np.ndarray:
-    """Check embeddings as scikit-learn does, without a copy where that is possible."""
+def _array(X: Any) -> Any:
+    """Check embeddings; arrays (memory maps, too) and tensors are never copied whole."""
     if isinstance(X, Tensor):
-        X = X.detach().cpu()
-        X = (X if X.dtype != torch.bfloat16 else X.float()).numpy()
-    checked: np.ndarray = check_array(X)
-    return checked
+        X = X.detach()
+        if X.ndim == 2 and X.numel() and not X.is_complex() and X.dtype != torch.bool:
+            return X
+        X = X.cpu().numpy()
+    if type(X) in (np.ndarray, np.memmap) and X.dtype.kind in "iuf":
+        if X.ndim == 2 and X.size:
+            return X
+    return check_array(X)

@@ -1,3 +1,5 @@
+import copy
+import tracemalloc
 from functools import partial
 
 import numpy as np
@@ -11,11 +13,13 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
+from torch import nn
 
 from pml_nmlayer import Hasher, hasher
-from pml_nmlayer.adaptation import fit_codes
+from pml_nmlayer.adaptation import fit_codes, recipe
 from pml_nmlayer.codes import unpack_codes
 from pml_nmlayer.ranking import mean_average_precision
+from pml_nmlayer.retrieval import HashEncoder, export_onnx
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +58,8 @@ def test_codes_are_the_signs_of_the_outputs(digits):
         lambda y: np.arange(len(y)),
         lambda y: np.eye(10)[y],
         lambda y: np.where((y < 5)[:, None], np.eye(10)[y], -1),
+        lambda y: two_labels(y),
+        lambda y: np.where((y < 5)[:, None], two_labels(y), -1).astype(np.float32),
         lambda y: y * 1_000_000_007,
     ],
 )
@@ -120,17 +126,23 @@ def test_bits_can_be_searched_for_in_a_pipeline(digits):
     assert search.fit(x[:200], y[:200]).best_params_ == {"pipeline__hasher__bits": 16}
 
 
+def two_labels(y):
+    """Multi-hot rows: the digit, and the one after it."""
+    return np.eye(10, dtype=int)[y] | np.eye(10, dtype=int)[(y + 1) % 10]
+
+
 def bits(codes):
     return np.unpackbits(codes, axis=1)
 
 
 @pytest.mark.usefixtures("few_steps")
-@pytest.mark.parametrize("labels", [True, False])
+@pytest.mark.parametrize("labels", ["none", "one each", "several"])
 def test_saved_and_loaded(digits, tmp_path, labels):
     x, y = digits
+    y = {"none": None, "one each": y, "several": two_labels(y)}[labels]
     with pytest.raises(NotFittedError):
         Hasher().save(tmp_path)
-    fitted = Hasher(bits=12).fit(x, y if labels else None)
+    fitted = Hasher(bits=12).fit(x, y)
     fitted.save(tmp_path)
     loaded = Hasher.load(tmp_path)
     assert loaded.get_params()["bits"] == 12
@@ -160,3 +172,118 @@ def test_an_index_and_a_stream(digits):
     assert np.asarray(found).shape == (5, 3)
     parts = list(fitted.encode_blocks(x[i : i + 300] for i in range(0, 900, 300)))
     assert (np.concatenate(parts) == codes).all()
+
+
+@pytest.mark.usefixtures("few_steps")
+@pytest.mark.parametrize("labels", [False, True], ids=["unlabelled", "labelled"])
+def test_an_update_keeps_most_bits_where_they_are(digits, labels, tmp_path):
+    x, y = digits
+    y = y if labels else None
+    fitted = Hasher(bits=12).fit(x[:300], y[:300] if labels else None)
+    before = fitted.outputs(x) >= 0
+    fitted.save(tmp_path)
+    anew = np.mean((Hasher(bits=12).fit(x, y).outputs(x) >= 0) == before)
+    updated = np.mean((fitted.update(x, y).outputs(x) >= 0) == before)
+    assert updated > max(anew + 0.1, 0.7)
+    loaded = Hasher.load(tmp_path).update(x, y)  # nothing but the map is remembered
+    assert (loaded.encode(x) == fitted.encode(x)).all()
+
+
+def test_an_update_is_as_good_as_another_fit(digits):
+    x, y = digits
+    few, labels = x[y < 2], torch.from_numpy(y)
+    old = Hasher(bits=12).fit(few)
+    scores = []
+    for each in (old, copy.deepcopy(old).update(x), Hasher(bits=12).fit(x)):
+        c = unpack_codes(torch.from_numpy(each.encode(x)), 12)
+        scores.append(mean_average_precision(c[:200], labels[:200], c[200:], labels[200:]))
+    assert scores[1] > scores[0] + 0.1
+    assert scores[1] > scores[2] - 0.05
+
+
+def test_an_update_needs_what_was_fitted(digits):
+    x, _ = digits
+    with pytest.raises(NotFittedError):
+        Hasher().update(x)
+    fitted = Hasher(bits=4).fit(x[:3])
+    with pytest.raises(ValueError, match="is expecting 64 features"):
+        fitted.update(x[:, :5])
+    with pytest.raises(ValueError, match="start must have 6 outputs, one a bit, got 4"):
+        fitted.set_params(bits=6).update(x)
+
+
+@pytest.mark.usefixtures("few_steps")
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_memory_maps_are_never_copied_whole(digits, tmp_path, dtype, monkeypatch):
+    monkeypatch.setattr(recipe, "SAMPLE", 200)
+    x, _ = digits
+    np.save(tmp_path / "x.npy", np.tile(x.astype(dtype), (40, 1)))  # 36,000 rows
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    expected = Hasher(bits=8).fit(np.array(mapped)).encode(x)
+    tracemalloc.start()
+    try:
+        fitted = Hasher(bits=8).fit(mapped)
+        fitted.encode(mapped)
+        peak = tracemalloc.get_traced_memory()[1]  # of numpy alone, whole copies are here
+    finally:
+        tracemalloc.stop()
+    assert (fitted.encode(x) == expected).all()
+    assert peak < 36_000 * 64 * 4 / 1.5
+
+
+def test_tensors_are_taken_as_they_are(digits):
+    x = torch.from_numpy(digits[0])
+    for each in (x, x.bfloat16(), x.requires_grad_(), x.int()):
+        assert hasher._array(each).data_ptr() == each.data_ptr()
+    for wrong in (x[:0], x[0], x.to(torch.complex64)):
+        with pytest.raises(ValueError, match=r"."):
+            Hasher(bits=4).fit(wrong)
+
+
+@pytest.mark.usefixtures("few_steps")
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_rows_without_a_code_are_refused(digits, value):
+    x = digits[0].copy()
+    fitted = Hasher(bits=4).fit(x)
+    x[7, 3] = value
+    for call in (fitted.fit, fitted.update, fitted.encode):
+        with pytest.raises(ValueError, match="NaN or inf"):
+            call(x)
+
+
+@pytest.mark.usefixtures("few_steps")
+@pytest.mark.parametrize("labels", [False, True], ids=["unlabelled", "several labels"])
+def test_all_that_takes_long_shows_a_bar(digits, capsys, labels):
+    x, y = digits
+    y = two_labels(y) if labels else None
+    for verbose in (False, True):
+        Hasher(bits=8, verbose=verbose).fit(x, y).encode(x)
+        shown = capsys.readouterr().err
+        for what in ("reading", "neighbours", "diffusing", "anchors", "learning", "encod"):
+            assert (what in shown) == verbose
+
+
+@pytest.mark.usefixtures("few_steps")
+@pytest.mark.filterwarnings("ignore:.isinstance.treespec:FutureWarning")
+def test_the_module_becomes_an_onnx_file(digits, tmp_path):
+    import onnxruntime
+
+    x, y = digits
+    fitted = Hasher(bits=12).fit(x, two_labels(y))
+    encoder = HashEncoder(nn.Identity(), fitted.module_)
+    session = onnxruntime.InferenceSession(export_onnx(encoder, x[:4], tmp_path / "m.onnx"))
+    (codes,) = session.run(["codes"], {"x": x})
+    sure = np.packbits(np.abs(fitted.outputs(x)) > 1e-3, axis=1)
+    assert ((codes ^ fitted.encode(x)) & sure == 0).all()
+
+
+def test_codes_of_digits_that_share_a_label_are_close(digits):
+    x, y = digits
+    rows = torch.from_numpy(two_labels(y))
+    fitted = Hasher(bits=16).fit(x[300:], rows[300:])
+    codes = unpack_codes(torch.from_numpy(fitted.encode(x)), 16)
+    found = mean_average_precision(codes[:300], rows[:300], codes[300:], rows[300:])
+    sets = Hasher(bits=16).fit(x[300:], y[300:])  # each pair of labels as a class
+    codes = unpack_codes(torch.from_numpy(sets.encode(x)), 16)
+    apart = mean_average_precision(codes[:300], rows[:300], codes[300:], rows[300:])
+    assert found > apart + 0.05

@@ -3,7 +3,7 @@
 # isort: off
 from ..interface import METHODS
 from . import metric_learning, hashing, without_merging, classifier, shallow  # for `list`
-from . import adapted, class_codes, matryoshka, quantized, supervised
+from . import adapted, class_codes, matryoshka, quantized, supervised, unsupervised
 # isort: on
 
 __all__ = [
@@ -17,5 +17,6 @@ __all__ = [
     "quantized",
     "shallow",
     "supervised",
+    "unsupervised",
     "without_merging",
 ]

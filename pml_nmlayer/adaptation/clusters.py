@@ -4,17 +4,22 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .progress import shown
+
 _ROUNDS = 12
 _BLOCK = 4096
 
 
-def spherical_kmeans(x: Tensor, count: int, *, seed: int = 0) -> Tensor:
+def spherical_kmeans(
+    x: Tensor, count: int, *, seed: int = 0, progress: bool = False
+) -> Tensor:
     """Find centroids of unit length.
 
     Args:
         x: (N, D) features of unit length.
         count: centroids K, at most N.
         seed: of the items that they start from.
+        progress: show a bar.
 
     Returns:
         (K, D) float32.
@@ -30,7 +35,7 @@ def spherical_kmeans(x: Tensor, count: int, *, seed: int = 0) -> Tensor:
         raise ValueError(f"count must lie in 1 to {len(x)}, got {count}")
     generator = torch.Generator().manual_seed(seed)
     centroids = x[torch.randperm(len(x), generator=generator)[:count]].clone()
-    for _ in range(_ROUNDS):
+    for _ in shown(range(_ROUNDS), "finding anchors", progress):
         sums = torch.zeros_like(centroids)
         for block in x.split(_BLOCK):
             sums.index_add_(0, (block @ centroids.T).argmax(1), block)

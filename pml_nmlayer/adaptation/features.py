@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .rows import blocks, take
+from .multilabel import LabelMoments
+from .rows import Labels, blocks, take
 from .whitening import ClassMoments, whitening_matrix
 
 _PROBE = 4096  # items whose mean length sets the scale
@@ -57,13 +58,15 @@ class FeatureMap:
         return composed.float(), shifted.float()
 
 
-def fit_features(x: Any, classes: Tensor, count: int) -> tuple[FeatureMap, ClassMoments]:
+def fit_features(
+    x: Any, labels: Labels, *, progress: bool = False
+) -> tuple[FeatureMap, ClassMoments | LabelMoments]:
     """Whiten by the labelled items; centre on the unlabelled ones, if there are any.
 
     Args:
         x: (N, D) array or tensor; read once, in blocks.
-        classes: (N,) class indices; -1: unlabelled.
-        count: number of classes.
+        labels: of the items.
+        progress: show a bar.
 
     Returns:
         the map, under which items have mean length 1, and the moments of labelled items.
@@ -71,16 +74,19 @@ def fit_features(x: Any, classes: Tensor, count: int) -> tuple[FeatureMap, Class
     Raises:
         ValueError: x holds NaN or inf.
     """
-    moments = ClassMoments.empty(count, x.shape[1])
+    kind = ClassMoments if labels.rows is None else LabelMoments
+    moments = kind.empty(len(labels.names), x.shape[1])
+    classes = labels.classes
+    known_as = classes if labels.rows is None else labels.rows
     unlabelled = classes < 0
     if not bool(unlabelled.any()):
         unlabelled = classes >= 0
     total = torch.zeros(x.shape[1], dtype=torch.float64)
-    for rows, block in blocks(x):
+    for rows, block in blocks(x, "reading" if progress else None):
         if not bool(block.isfinite().all()):
             raise ValueError("X holds NaN or inf: no codes can be learned from them")
         known = classes[rows] >= 0
-        moments.update(block[known], classes[rows][known])
+        moments.update(block[known], known_as[rows][known])
         total += block[unlabelled[rows]].double().sum(0)
     centre = total / int(unlabelled.sum())
     matrix = whitening_matrix(moments.within_class_covariance())

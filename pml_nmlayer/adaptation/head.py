@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..classes.served import Readout
+from ..classes.served import LabelReadout, Readout
 from .features import FeatureMap
 
 _RIDGE = 0.1  # times the mean second moment of a feature
@@ -75,13 +75,18 @@ class AnchorHead(nn.Module):
 
     @torch.no_grad()
     def fold(
-        self, features: FeatureMap, classifier: tuple[Tensor, Tensor] | None
+        self,
+        features: FeatureMap,
+        classifier: tuple[Tensor, Tensor] | None,
+        *,
+        several: bool = False,
     ) -> nn.Module:
         """Write the head as plain layers of embeddings.
 
         Args:
             features: the map from embeddings to z.
             classifier: weight (C, D) and bias (C,) of scores of embeddings, or None.
+            several: whether an item may have several labels.
 
         Returns:
             a Linear, or a Readout of it where there are anchors or classes.
@@ -91,7 +96,8 @@ class AnchorHead(nn.Module):
             anchors = _linear(*features.of_raw(self.anchor_weight, self.anchor_bias))
             module = Readout(module, anchors, _linear(self.anchor_words))
         if classifier is not None:
-            module = Readout(module, _linear(*classifier), _linear(self.class_words))
+            kind = LabelReadout if several else Readout
+            module = kind(module, _linear(*classifier), _linear(self.class_words))
         return module.eval().requires_grad_(False)
 
 

@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .progress import shown
+
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
@@ -13,12 +15,15 @@ _BLOCK = 1024  # rows of similarities held at once
 SHARPNESS = 3  # power of the cosine, as in diffusion for retrieval
 
 
-def nearest_neighbours(x: Tensor, count: int) -> tuple[Tensor, Tensor]:
+def nearest_neighbours(
+    x: Tensor, count: int, *, progress: bool = False
+) -> tuple[Tensor, Tensor]:
     """Find the nearest other items of each item, by inner product.
 
     Args:
         x: (N, D) features, of unit length for the cosine.
         count: neighbours K of each, at most N - 1.
+        progress: show a bar.
 
     Returns:
         similarities (N, K), falling, and indices (N, K).
@@ -36,7 +41,7 @@ def nearest_neighbours(x: Tensor, count: int) -> tuple[Tensor, Tensor]:
         raise ValueError(f"count must lie in 1 to {len(x) - 1}, got {count}")
     values = x.new_empty(len(x), count)
     indices = torch.empty(len(x), count, dtype=torch.int64)
-    for start in range(0, len(x), _BLOCK):
+    for start in shown(range(0, len(x), _BLOCK), "finding neighbours", progress):
         block = x[start : start + _BLOCK] @ x.T
         rows = torch.arange(len(block))
         block[rows, start + rows] = -torch.inf
@@ -46,7 +51,7 @@ def nearest_neighbours(x: Tensor, count: int) -> tuple[Tensor, Tensor]:
     return values, indices
 
 
-def neighbour_graph(x: Tensor, count: int) -> "csr_matrix":
+def neighbour_graph(x: Tensor, count: int, *, progress: bool = False) -> "csr_matrix":
     """Connect items that are neighbours in at least one direction.
 
     Mutual neighbours alone leave many items unconnected. Their graph falls into pieces.
@@ -54,13 +59,14 @@ def neighbour_graph(x: Tensor, count: int) -> "csr_matrix":
     Args:
         x: (N, D) features of unit length.
         count: neighbours of each item, at most N - 1.
+        progress: show a bar.
 
     Returns:
         symmetric (N, N) weights: the cosine to the power of three, 0 if it is negative.
     """
     from scipy.sparse import csr_matrix
 
-    values, indices = nearest_neighbours(x, count)
+    values, indices = nearest_neighbours(x, count, progress=progress)
     weights = values.clamp(min=0).double().numpy() ** SHARPNESS
     ends = np.arange(0, indices.numel() + 1, count)
     shape = (len(x), len(x))

@@ -7,16 +7,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .classifier import fit_classifier
+from .classifier import FOLDS, fit_classifier
 from .clusters import spherical_kmeans
 from .features import FeatureMap, fit_features
 from .head import AnchorHead
+from .multilabel import fit_label_probabilities
 from .rotation import rotated_components, rotated_towards
-from .rows import class_indices, take
+from .rows import Labels, blocks, read_labels, take
 from .targets import (
     SHARPENING,
     give_codewords,
     item_teacher,
+    label_teacher,
     neighbourhood_size,
     sharpened,
 )
@@ -25,7 +27,11 @@ from .training import STEPS, train_head
 SAMPLE = 20_000  # items of the graph, and of the classifier
 ANCHORS = 600
 
+JUDGED = 4000  # unlabelled items that are compared with labelled ones
+SURE_ENOUGH = 0.85  # of the confidence in labelled items, for the same classes
+
 Linear = tuple[Tensor, Tensor]  # weight and bias
+Classifier = tuple[Tensor, Tensor, Tensor]  # and probabilities of the labelled items
 
 
 @dataclass
@@ -34,7 +40,7 @@ class FittedCodes:
 
     Args:
         module: maps raw embeddings (N, D) to outputs (N, bits); their sign is the code.
-        classes: (C, ...) the classes that labels named.
+        classes: (C,) the classes that ids named, or the columns of multi-hot rows.
     """
 
     module: nn.Module
@@ -48,7 +54,7 @@ def fit_codes(
     *,
     bits: int,
     random_state: int = 0,
-    start: Linear | None = None,
+    start: Linear | nn.Module | None = None,
     progress: bool = False,
     steps: int = STEPS,
     linear: bool = False,
@@ -63,8 +69,10 @@ def fit_codes(
         y: None, class ids (N,) or multi-hot rows (N, C); -1 or a row of -1: unlabelled.
         bits: code length.
         random_state: one seed always gives the same codes.
-        start: weight (bits, D) and bias (bits,) of a trained linear head. Learning begins
-            with its outputs beside those of the anchors.
+        start: weight (bits, D) and bias (bits,) of a trained linear head, with whose
+            outputs learning begins, beside those of the anchors. Or a module that
+            `fit_codes` made earlier: bits then keep their places as far as that costs no
+            quality.
         progress: show a bar.
         steps: of training.
         linear: make one Linear, without anchors and class read-out.
@@ -74,7 +82,7 @@ def fit_codes(
 
     Raises:
         ValueError: x is not (N, D) with N >= 1 and finite values, or y does not fit,
-            or start has another shape.
+            or start has another shape or width.
 
     Example:
         >>> x = torch.randn(200, 16)
@@ -83,46 +91,79 @@ def fit_codes(
     """
     if x.ndim != 2 or len(x) == 0:
         raise ValueError(f"X must have shape (N, D) with N >= 1, got {tuple(x.shape)}")
-    classes, names = class_indices(y, len(x))
-    if start is not None and start[0].shape != (bits, x.shape[1]):
+    labels = read_labels(y, len(x))
+    classes = labels.classes
+    if isinstance(start, tuple) and start[0].shape != (bits, x.shape[1]):
         raise ValueError(
             f"start must have weights of shape ({bits}, {x.shape[1]}), got "
             f"{tuple(start[0].shape)}"
         )
-    features, moments = fit_features(x, classes, len(names))
+    several = labels.rows is not None
+    if isinstance(start, nn.Module):
+        width = start(take(x, slice(0, 1))).shape[1]
+        if width != bits:
+            raise ValueError(f"start must have {bits} outputs, one a bit, got {width}")
+    features, moments = fit_features(x, labels, progress=progress)
     generator = torch.Generator().manual_seed(random_state)
     labelled = _sample(torch.nonzero(classes >= 0).flatten(), generator)
-    searched = _searched(classes, labelled, generator)
-    z = features(take(x, searched))
-    classifier, probabilities = None, None
-    if len(names) > 1 and int(moments.counts.sum()) > len(names):
-        weight, bias, trusted = fit_classifier(
-            features(take(x, labelled)),
-            classes[labelled],
-            num_classes=len(names),
-            seed=random_state,
-        )
-        probabilities = F.linear(z, weight, bias).softmax(1)
-        _replace(probabilities, searched, trusted, labelled)
-        classifier = features.of_raw(SHARPENING * weight, SHARPENING * bias)
-    teacher = item_teacher(
-        z,
-        probabilities,
-        classes[searched],
-        neighbourhood_size(moments, len(z)),
-        random_state,
+    known = _classifier(features(take(x, labelled)), labels, labelled, random_state)
+    new = not several and known is not None and _are_new(x, features, classes, known)
+    searched = _searched(
+        classes, labelled, generator, 2 * len(labels.names) if new else None
     )
-    sharp = None if probabilities is None else sharpened(probabilities)
+    z = features(take(x, searched))
+    classifier, probabilities, sharp = None, None, None
+    if known is not None:
+        weight, bias, trusted = known
+        scores = F.linear(z, weight, bias)
+        probabilities = scores.sigmoid() if several else scores.softmax(1)
+        _replace(probabilities, searched, trusted, labelled)
+        sharpening = 1.0 if several else SHARPENING
+        sharp = probabilities if several else sharpened(probabilities)
+        classifier = features.of_raw(sharpening * weight, sharpening * bias)
+    shape = neighbourhood_size(moments, len(z))
+    if several:
+        teacher = label_teacher(z, probabilities, shape, random_state, progress=progress)
+    else:
+        own = classes[searched]
+        teacher = item_teacher(
+            z, probabilities, own, shape, random_state, progress=progress
+        )
     if linear:
         sharp = classifier = None  # the graph knows of classes all the same
     anchors = 0 if linear else max(1, min(ANCHORS, len(z) // 5))
-    head = _started_head(z, sharp, teacher, bits, start, features, random_state, anchors)
-    give_codewords(head, teacher, classes[searched], bits, random_state)
+    centroids = z[:0]
+    if anchors:
+        points = F.normalize(z, dim=1)
+        centroids = spherical_kmeans(points, anchors, seed=random_state, progress=progress)
+    begin: Linear | Tensor | None
+    if isinstance(start, nn.Module):
+        begin = torch.cat([start(block) for _, block in blocks(take(x, searched))])
+    else:
+        begin = start
+    head = _started_head(z, sharp, teacher, bits, begin, features, random_state, centroids)
+    if not several and not isinstance(begin, Tensor):  # else classes have codewords
+        give_codewords(head, teacher, classes[searched], bits, random_state)
     with torch.enable_grad():
         train_head(
             head, z, sharp, teacher, steps=steps, seed=random_state, progress=progress
         )
-    return FittedCodes(head.fold(features, classifier), names)
+    module = head.fold(features, classifier, several=several)
+    return FittedCodes(module, labels.names)
+
+
+def _classifier(
+    z: Tensor, labels: Labels, labelled: Tensor, seed: int
+) -> Classifier | None:
+    """Scores and out-of-fold probabilities, where there are enough labelled items."""
+    count = len(labels.names)
+    if labels.rows is not None:
+        if len(z) < 2 * FOLDS:
+            return None
+        return fit_label_probabilities(z, labels.rows[labelled], seed=seed)
+    if count < 2 or int((labels.classes >= 0).sum()) <= count:
+        return None
+    return fit_classifier(z, labels.classes[labelled], num_classes=count, seed=seed)
 
 
 def _started_head(
@@ -130,18 +171,20 @@ def _started_head(
     probabilities: Tensor | None,
     teacher: Tensor,
     bits: int,
-    start: Linear | None,
+    start: Linear | Tensor | None,
     features: FeatureMap,
     seed: int,
-    count: int,
+    anchors: Tensor,
 ) -> AnchorHead:
-    anchors = z[:0]
-    if count:
-        anchors = spherical_kmeans(F.normalize(z, dim=1), count, seed=seed)
     classes = 0 if probabilities is None else probabilities.shape[1]
     head = AnchorHead(anchors, bits=bits, num_classes=classes)
     wanted = rotated_components(teacher, bits, seed=seed)
-    if start is not None:
+    if isinstance(start, Tensor):
+        # earlier outputs, which bits should resemble, and what the teacher asks for
+        size = start.square().mean().sqrt().clamp(min=1e-12)
+        wanted = start / size + rotated_towards(wanted, start)
+        wanted = wanted / wanted.square().mean().sqrt().clamp(min=1e-12)
+    elif start is not None:
         weight, bias = features.of_features(*(part.detach().cpu() for part in start))
         size = F.linear(z, weight, bias).square().mean().sqrt().clamp(min=1e-12)
         head.weight.copy_(weight / size)
@@ -162,9 +205,27 @@ def _sample(rows: Tensor, generator: torch.Generator) -> Tensor:
     return rows[torch.randperm(len(rows), generator=generator)[:SAMPLE]].sort().values
 
 
-def _searched(classes: Tensor, labelled: Tensor, generator: torch.Generator) -> Tensor:
-    """Choose the items of the graph: unlabelled ones, or all if those are few."""
+def _searched(
+    classes: Tensor, labelled: Tensor, generator: torch.Generator, enough: int | None
+) -> Tensor:
+    """Choose the items of the graph: unlabelled ones, or all if those are few.
+
+    Fewer unlabelled items are enough where they belong to other classes than labelled ones.
+    """
     unlabelled = torch.nonzero(classes < 0).flatten()
-    if len(unlabelled) * 4 >= int((classes >= 0).sum()):
+    alone = len(unlabelled) * 4 >= int((classes >= 0).sum())
+    if alone or (enough is not None and len(unlabelled) >= enough):
         return _sample(unlabelled, generator)
     return _sample(torch.cat([labelled, unlabelled]), generator)
+
+
+def _are_new(x: Any, features: FeatureMap, classes: Tensor, known: Classifier) -> bool:
+    """Tell whether unlabelled items belong to classes without labels, by confidence."""
+    weight, bias, trusted = known
+    unlabelled = torch.nonzero(classes < 0).flatten()
+    if not len(unlabelled):
+        return False
+    few = torch.linspace(0, len(unlabelled) - 1, min(len(unlabelled), JUDGED)).long()
+    scores = F.linear(features(take(x, unlabelled[few])), weight, bias)
+    sure = float(scores.softmax(1).amax(1).mean())
+    return sure < SURE_ENOUGH * float(trusted.amax(1).mean())

@@ -1,11 +1,14 @@
 """Rows of features and their classes, taken in blocks from arrays or tensors."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from .progress import shown
 
 BLOCK = 8192
 
@@ -23,33 +26,48 @@ def take(x: Any, rows: Tensor | slice) -> Tensor:
     return torch.from_numpy(np.array(x[index], dtype=np.float32))
 
 
-def blocks(x: Any) -> Iterator[tuple[slice, Tensor]]:
+def blocks(x: Any, what: str | None = None) -> Iterator[tuple[slice, Tensor]]:
     """Give blocks of rows with their place.
 
     Args:
         x: (N, D) array or tensor.
+        what: is done with them; a bar says it. None for no bar.
     """
-    for start in range(0, len(x), BLOCK):
+    for start in shown(range(0, len(x), BLOCK), what or "", what is not None):
         rows = slice(start, start + BLOCK)
         yield rows, take(x, rows)
 
 
-def class_indices(y: Any, count: int) -> tuple[Tensor, Any]:
-    """Number the classes of items; -1 stays the sign of an unlabelled item.
+@dataclass
+class Labels:
+    """What is known of items: a class, several labels, or nothing.
+
+    Args:
+        classes: (N,) class indices from 0; -1: unlabelled. With multi-hot rows, 0 stands
+            for all that are labelled.
+        names: (C, ...) the classes or labels that indices stand for.
+        rows: (N, C) multi-hot uint8 where items have several labels; else None.
+    """
+
+    classes: Tensor
+    names: Any
+    rows: Tensor | None = None
+
+
+def read_labels(y: Any, count: int) -> Labels:
+    """Read class ids or multi-hot rows; -1 stays the sign of an unlabelled item.
 
     Args:
         y: None, (N,) ids of any kind, or (N, C) multi-hot rows. A -1, or a row of -1,
-            is unlabelled. Each set of labels counts as a class of its own.
+            is unlabelled. Rows that all have one label mean what class ids mean.
         count: N.
 
-    Returns:
-        indices (N,) int64 from 0, and the classes (C, ...) that they stand for.
-
     Raises:
-        ValueError: another number of labels than items, or more than two dimensions.
+        ValueError: another number of labels than items, more than two dimensions, or rows
+            of other values.
     """
     if y is None:
-        return torch.full((count,), -1), np.empty(0)
+        return Labels(torch.full((count,), -1), np.empty(0))
     labels = y.detach().cpu().numpy() if isinstance(y, Tensor) else np.asarray(y)
     if labels.ndim not in (1, 2) or len(labels) != count:
         raise ValueError(
@@ -57,16 +75,32 @@ def class_indices(y: Any, count: int) -> tuple[Tensor, Any]:
             "class id or one multi-hot row for each row of X"
         )
     if labels.ndim == 2:
-        unlabelled = (labels == -1).all(1)
-    elif labels.dtype.kind in "iuf":
+        return _multi_hot(labels)
+    if labels.dtype.kind in "iuf":
         unlabelled = labels == -1
     else:
         unlabelled = np.array([v == -1 or v == "-1" for v in labels.tolist()], dtype=bool)
     indices = np.full(count, -1, dtype=np.int64)
     known = labels[~unlabelled]
     if known.dtype == object:
-        names = np.array([str(v) for v in known.tolist()])
-        known = names
-    classes, places = np.unique(known, axis=0, return_inverse=True)
-    indices[~unlabelled] = places.reshape(-1)
-    return torch.from_numpy(indices), classes
+        known = np.array([str(v) for v in known.tolist()])
+    names, indices[~unlabelled] = np.unique(known, return_inverse=True)
+    return Labels(torch.from_numpy(indices), names)
+
+
+def _multi_hot(labels: Any) -> Labels:
+    unlabelled = (labels == -1).all(1)
+    known = labels[~unlabelled]
+    if labels.shape[1] < 2 or not np.isin(known, (0, 1)).all():
+        raise ValueError(
+            "y of shape (N, C) must hold multi-hot rows of 0 and 1 with at least two "
+            f"columns, or rows of -1; got shape {labels.shape} and values such as "
+            f"{np.unique(labels)[:5]}. Class ids go in shape (N,)"
+        )
+    indices = np.full(len(labels), -1, dtype=np.int64)
+    if (known.sum(1) == 1).all():
+        names, indices[~unlabelled] = np.unique(known.argmax(1), return_inverse=True)
+        return Labels(torch.from_numpy(indices), names)
+    indices[~unlabelled] = 0
+    rows = torch.from_numpy((labels == 1).astype(np.uint8))
+    return Labels(torch.from_numpy(indices), np.arange(labels.shape[1]), rows)

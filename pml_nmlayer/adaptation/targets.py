@@ -6,10 +6,13 @@ from torch.nn import functional as F
 
 from ..classes.semantic_codebook import semantic_codebook
 from .head import AnchorHead
+from .multilabel import LabelMoments
 from .teacher import neighbour_teacher
 from .whitening import ClassMoments
 
 CLASS_WEIGHT = 0.3  # of class probabilities beside features, in the graph
+LABEL_WEIGHT = 2.0  # of label probabilities beside diffusion, in the teacher
+SPARSE_NEIGHBOURS = 5  # least, where the graph has fewer items a class than labels have
 NEIGHBOURS = (15, 20, 40)  # least, without labels, most
 DIMENSIONS = (16, 100)  # least and most
 SHARPENING = 3.0  # of class probabilities, in the read-out
@@ -20,8 +23,10 @@ _OWN_DIRECTIONS = 256  # where the teacher keeps classes apart
 _WIDEST = 512  # probabilities of more classes are projected before the graph
 
 
-def neighbourhood_size(moments: ClassMoments, size: int) -> tuple[int, int]:
-    """Choose neighbours and dimensions by the size of labelled classes.
+def neighbourhood_size(moments: ClassMoments | LabelMoments, size: int) -> tuple[int, int]:
+    """Choose neighbours and dimensions by the size of classes.
+
+    Classes of the graph are taken to be as many as labelled ones, and at most as large.
 
     Args:
         moments: of the labelled items.
@@ -30,11 +35,16 @@ def neighbourhood_size(moments: ClassMoments, size: int) -> tuple[int, int]:
     Returns:
         neighbours of each item, and dimensions of the teacher.
     """
+    if isinstance(moments, LabelMoments):
+        return NEIGHBOURS[1], DIMENSIONS[1]
     counts = moments.counts[moments.counts > 0]
     if len(counts) < 2:
         return NEIGHBOURS[1], DIMENSIONS[1]
-    each = float(counts.mean())
+    each, here = float(counts.mean()), size / len(counts)
     neighbours = min(max(round(each / 4), NEIGHBOURS[0]), NEIGHBOURS[2])
+    if here < each / 2:  # a part of a database: its classes are small
+        each = here
+        neighbours = min(max(round(each / 2), SPARSE_NEIGHBOURS), NEIGHBOURS[2])
     dimensions = min(max(round(2 * size / each), DIMENSIONS[0]), DIMENSIONS[1])
     return neighbours, dimensions
 
@@ -45,6 +55,8 @@ def item_teacher(
     classes: Tensor,
     shape: tuple[int, int],
     seed: int,
+    *,
+    progress: bool = False,
 ) -> Tensor:
     """Diffuse over neighbours; give the items of a class one vector, their mean.
 
@@ -54,19 +66,15 @@ def item_teacher(
         classes: (N,) class indices; -1: unlabelled.
         shape: neighbours and dimensions, see `neighbourhood_size`.
         seed: of projections.
+        progress: show bars.
 
     Returns:
         (N, E) vectors of unit length.
     """
-    points = F.normalize(z, dim=1)
+    known = None
     if probabilities is not None:
-        known = F.normalize(probabilities, dim=1)
-        if known.shape[1] > _WIDEST:
-            generator = torch.Generator().manual_seed(seed)
-            known = known @ torch.randn(known.shape[1], _WIDEST, generator=generator)
-            known = known / _WIDEST**0.5
-        points = F.normalize(torch.cat([points, CLASS_WEIGHT * known], 1), dim=1)
-    teacher = neighbour_teacher(points, neighbours=shape[0], dimensions=shape[1], seed=seed)
+        known = _narrow(F.normalize(probabilities, dim=1), seed)
+    teacher = _diffused(z, known, shape, seed, progress)
     labelled = classes >= 0
     if bool(labelled.any()):
         sums = torch.zeros(int(classes.max()) + 1, teacher.shape[1])
@@ -78,6 +86,54 @@ def item_teacher(
         wide[labelled] = F.normalize(means, dim=1)[classes[labelled]]
         return wide
     return teacher
+
+
+def label_teacher(
+    z: Tensor,
+    probabilities: Tensor | None,
+    shape: tuple[int, int],
+    seed: int,
+    *,
+    progress: bool = False,
+) -> Tensor:
+    """Diffuse over neighbours, beside the labels that items are likely to have.
+
+    Args:
+        z: (N, D) features.
+        probabilities: (N, C) of each label, or None.
+        shape: neighbours and dimensions.
+        seed: of projections.
+        progress: show bars.
+
+    Returns:
+        (N, E) vectors of unit length. Items that share labels are similar.
+    """
+    if probabilities is None:
+        return _diffused(z, None, shape, seed, progress)
+    # items without a sure label have a short vector: their neighbours decide
+    known = probabilities / probabilities.norm(dim=1, keepdim=True).clamp(min=1)
+    known = _narrow(known, seed)
+    teacher = _diffused(z, known, shape, seed, progress)
+    return F.normalize(torch.cat([teacher, LABEL_WEIGHT * known], 1), dim=1)
+
+
+def _narrow(known: Tensor, seed: int) -> Tensor:
+    if known.shape[1] <= _WIDEST:
+        return known
+    generator = torch.Generator().manual_seed(seed)
+    known = known @ torch.randn(known.shape[1], _WIDEST, generator=generator)
+    return known / _WIDEST**0.5
+
+
+def _diffused(
+    z: Tensor, known: Tensor | None, shape: tuple[int, int], seed: int, progress: bool
+) -> Tensor:
+    points = F.normalize(z, dim=1)
+    if known is not None:
+        points = F.normalize(torch.cat([points, CLASS_WEIGHT * known], 1), dim=1)
+    return neighbour_teacher(
+        points, neighbours=shape[0], dimensions=shape[1], seed=seed, progress=progress
+    )
 
 
 def sharpened(probabilities: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .neighbours import neighbour_graph
+from .progress import shown
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -18,7 +19,12 @@ _DEGREE_FLOOR = 1e-6
 
 
 def diffusion_embedding(
-    graph: "csr_matrix", dimensions: int, *, time: int = DIFFUSION_TIME, seed: int = 0
+    graph: "csr_matrix",
+    dimensions: int,
+    *,
+    time: int = DIFFUSION_TIME,
+    seed: int = 0,
+    progress: bool = False,
 ) -> Tensor:
     r"""Embed the nodes of a graph so that nearby means: connected by many short paths.
 
@@ -30,6 +36,7 @@ def diffusion_embedding(
         dimensions: eigenvectors that are kept, at most N - 1.
         time: t >= 0; the larger, the coarser.
         seed: of the iteration's start.
+        progress: show a bar.
 
     Returns:
         (N, dimensions) float32.
@@ -46,13 +53,13 @@ def diffusion_embedding(
         raise ValueError(f"dimensions must lie in 1 to {size - 1}, got {dimensions}")
     scale = (np.asarray(graph.sum(1)).ravel() + _DEGREE_FLOOR) ** -0.5
     walk = diags(scale) @ graph @ diags(scale)
-    values, vectors = largest_eigenpairs(walk, dimensions + 1, seed=seed)
+    values, vectors = largest_eigenpairs(walk, dimensions + 1, seed=seed, progress=progress)
     rows = scale[:, None] * vectors[:, 1:] * np.maximum(values[1:], 0) ** time
     return F.normalize(torch.from_numpy(rows), dim=1).float()
 
 
 def largest_eigenpairs(
-    matrix: "csr_matrix", count: int, *, seed: int = 0
+    matrix: "csr_matrix", count: int, *, seed: int = 0, progress: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
     """Approximate the largest eigenvalues of a symmetric matrix with norm at most 1.
 
@@ -62,6 +69,7 @@ def largest_eigenpairs(
         matrix: (N, N) symmetric.
         count: eigenpairs, at most N.
         seed: of the start.
+        progress: show a bar.
 
     Returns:
         values (count,), falling, and vectors (N, count) in their columns.
@@ -72,7 +80,7 @@ def largest_eigenpairs(
         return values[::-1][:count], vectors[:, ::-1][:, :count]
     block = np.random.default_rng(seed).standard_normal((size, count + _SPARE))
     block[:, 0] = 1
-    for _ in range(_ROUNDS):
+    for _ in shown(range(_ROUNDS), "diffusing", progress):
         for _ in range(_STEPS):
             block = matrix @ block
         block, _ = np.linalg.qr(block)
@@ -81,7 +89,7 @@ def largest_eigenpairs(
 
 
 def neighbour_teacher(
-    x: Tensor, *, neighbours: int, dimensions: int, seed: int = 0
+    x: Tensor, *, neighbours: int, dimensions: int, seed: int = 0, progress: bool = False
 ) -> Tensor:
     """Embed items by the diffusion of their neighbour graph; few items stay as they are.
 
@@ -90,6 +98,7 @@ def neighbour_teacher(
         neighbours: of each item.
         dimensions: of the embedding.
         seed: of the eigenvectors' start.
+        progress: show bars.
 
     Returns:
         (N, E) float32 of unit length; E is `dimensions` if there are enough items.
@@ -98,4 +107,5 @@ def neighbour_teacher(
         return x
     neighbours = max(1, min(neighbours, len(x) // 4))
     dimensions = max(1, min(dimensions, len(x) // 3))
-    return diffusion_embedding(neighbour_graph(x, neighbours), dimensions, seed=seed)
+    graph = neighbour_graph(x, neighbours, progress=progress)
+    return diffusion_embedding(graph, dimensions, seed=seed, progress=progress)

@@ -1,12 +1,11 @@
 """Training of a head on mini-batches."""
 
-from collections.abc import Iterable
-
 import torch
 from torch import Tensor
 
 from .head import AnchorHead
 from .objective import neighbour_distribution_loss
+from .progress import shown
 
 STEPS = 300
 BATCH_SIZE = 256
@@ -47,7 +46,7 @@ def train_head(
     )
     generator = torch.Generator().manual_seed(seed)
     size = min(BATCH_SIZE, len(z))
-    for _ in _bar(range(steps), progress):
+    for _ in shown(range(steps), "learning codes", progress):
         rows = torch.randperm(len(z), generator=generator)[:size]
         known = None if probabilities is None else probabilities[rows]
         loss = neighbour_distribution_loss(head(z[rows], known), teacher[rows])
@@ -55,11 +54,3 @@ def train_head(
         loss.backward()
         optimizer.step()
         schedule.step()
-
-
-def _bar(steps: Iterable[int], progress: bool) -> Iterable[int]:
-    if not progress:
-        return steps
-    from tqdm import tqdm
-
-    return tqdm(steps, desc="learning codes", leave=False)

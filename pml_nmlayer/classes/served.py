@@ -26,3 +26,22 @@ class Readout(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map trunk outputs to outputs of the code before its last activation."""
         return self.neurons(x) + self.words(self.classes(x).softmax(1))
+
+
+class LabelReadout(Readout):
+    r"""Add the codewords of the labels that an item is likely to have.
+
+    Formula:  neurons(x) + words(sigmoid(classes(x))).
+
+    Args:
+        neurons: maps x to K outputs.
+        classes: maps x to C scores.
+        words: what each of the C labels adds to K outputs, as a Linear without bias.
+
+    Shapes:   x (B, in_features) -> (B, K).
+    Source:   this package.  Differs: no.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map embeddings to outputs of the code."""
+        return self.neurons(x) + self.words(self.classes(x).sigmoid())

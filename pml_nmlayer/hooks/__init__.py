@@ -1,5 +1,7 @@
 """Hooks for PML's trainers, and what a long training needs beside them."""
 
+from .adapting import adapt_head as adapt_head
+from .adapting import adapt_when_trained as adapt_when_trained
 from .chain_hooks import chain_hooks as chain_hooks
 from .checkpoints import RandomState as RandomState
 from .checkpoints import checkpointed as checkpointed

@@ -5,12 +5,20 @@ from typing import Any
 
 from torch import nn
 
-from ..heads.folding import Readout
+from ..classes.served import LabelReadout, Readout
 
 # What a folded head consists of, and what else a plain head may.
 LAYERS: dict[str, type[nn.Module]] = {
     cls.__name__: cls
-    for cls in (nn.Linear, nn.Tanh, nn.ReLU, nn.Identity, Readout, nn.Sequential)
+    for cls in (
+        nn.Linear,
+        nn.Tanh,
+        nn.ReLU,
+        nn.Identity,
+        LabelReadout,
+        Readout,
+        nn.Sequential,
+    )
 }
 
 _WIDTHS = ("out_features", "in_features")
@@ -33,7 +41,7 @@ def code_length(head: nn.Module) -> int | None:
     Args:
         head: a module.
     """
-    layers = [each.words if type(each) is Readout else each for each in flatten(head)]
+    layers = [each.words if isinstance(each, Readout) else each for each in flatten(head)]
     if any(type(layer) not in LAYERS.values() for layer in layers):
         return None
     widths = [layer.out_features for layer in layers if isinstance(layer, nn.Linear)]

@@ -6,10 +6,14 @@ import torch
 from torch.nn import functional as F
 
 from pml_nmlayer.adaptation import fit_codes
+from pml_nmlayer.adaptation.classifier import fit_classifier
 from pml_nmlayer.adaptation.features import FeatureMap
 from pml_nmlayer.adaptation.head import AnchorHead
 from pml_nmlayer.adaptation.objective import neighbour_distribution_loss
+from pml_nmlayer.adaptation.recipe import _are_new, _searched
 from pml_nmlayer.adaptation.rotation import rotated_components
+from pml_nmlayer.adaptation.targets import neighbourhood_size
+from pml_nmlayer.adaptation.whitening import ClassMoments
 from pml_nmlayer.retrieval.head_layers import build, describe
 
 STEPS = 5
@@ -123,3 +127,37 @@ def test_features_and_embeddings_are_two_ways_to_write_one_map():
     torch.testing.assert_close(there, expected, atol=1e-4, rtol=1e-4)
     back = features.of_raw(*features.of_features(weight, bias))
     torch.testing.assert_close(F.linear(x, *back), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_few_unlabelled_items_of_other_classes_are_enough():
+    classes = torch.tensor([0] * 90 + [-1] * 10)
+    labelled, unlabelled = torch.arange(90), torch.arange(90, 100)
+    generator = torch.Generator()
+    everything = torch.arange(100)
+    for enough, expected in ((10, unlabelled), (11, everything), (None, everything)):
+        found = _searched(classes, labelled, generator, enough)
+        assert torch.equal(found, expected)
+    classes[:60] = -1
+    assert len(_searched(classes, labelled[60:], generator, None)) == 70
+
+
+def test_items_of_other_classes_are_noticed_by_the_confidence_in_them():
+    x, y = groups(800, features=12, classes=6)
+    same = torch.where(torch.arange(800) % 8 == 0, -1, y)
+    other = torch.where(y >= 4, -1, y)
+    features = FeatureMap(torch.eye(12), torch.zeros(12))
+    for labels, new in ((same, False), (other, True), (torch.zeros(800), False)):
+        known = labels >= 0
+        count = int(labels.max()) + 1
+        if count > 1:
+            classifier = fit_classifier(x[known], labels[known], num_classes=count)
+        assert _are_new(x, features, labels, classifier) == new
+
+
+def test_the_neighbourhood_follows_the_part_of_a_database_that_is_there():
+    moments = ClassMoments.empty(10, 2)
+    moments.update(torch.zeros(1000, 2), torch.arange(1000) % 10)
+    assert neighbourhood_size(moments, 1000) == (25, 20)
+    assert neighbourhood_size(moments, 500) == (25, 16)
+    assert neighbourhood_size(moments, 200) == (10, 20)
+    assert neighbourhood_size(moments, 20) == (5, 20)

@@ -7,7 +7,6 @@ from benchmarks.reporting.metrics import METRICS, main_metrics, shown
 from benchmarks.running.contests import argsort_map
 from tests import naive
 
-
 OF_CODES = ("map", "recall_at_1", "map_at_r", "p_at_10", "top10_tied", "p_at_radius_2")
 OF_STORAGE = ("distinct_codes", "stored_bits")
 

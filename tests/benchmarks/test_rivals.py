@@ -6,6 +6,7 @@ import faiss
 import numpy as np
 import pytest
 import torch
+from scipy.stats import beta
 from sklearn.decomposition import PCA
 from torch.nn.functional import normalize
 
@@ -13,6 +14,8 @@ from benchmarks.interface import METHODS, Pair, Problem, Unsuited
 from benchmarks.methods.product_codes import Product, RaBitQ
 from benchmarks.methods.quantized import whitening_map, within_class_covariance
 from benchmarks.methods.supervised import cca_directions, discrete_codes, label_rows
+from benchmarks.methods.unsupervised import CalibratedCosines
+from benchmarks.training.learner import start_from_components
 
 CENTRES = torch.randn(5, 20, generator=torch.Generator().manual_seed(1))
 Y = torch.arange(300) % 5
@@ -217,3 +220,48 @@ def test_supervised_codes_find_what_labels_say(name):
     same = Y[:, None] == Y
     likeness = codes @ codes.T
     assert likeness[same].mean() > likeness[~same].mean() + 2
+
+
+def test_calibrated_cosines_by_a_loop():
+    outputs, inputs = X[:5, :3] * 2, X[:5]
+    alike = {
+        (i, j): torch.cosine_similarity(inputs[i], inputs[j], 0).item()
+        for i, j in itertools.permutations(range(5), 2)
+    }
+    order = sorted(alike, key=alike.get)
+    total = 0.0
+    for i, j in order:
+        # both places of a pair have one cosine: the mean of their ranks, up to rounding
+        place = order.index((i, j)) / (len(order) - 1)
+        target = 2 * beta.ppf(place, 5.0, 5.0) - 1
+        cosine = torch.cosine_similarity(outputs[i], outputs[j], 0).item()
+        total += (cosine - target) ** 2 / len(order)
+    rounded = [1 - torch.cosine_similarity(row, row.sign(), 0).item() for row in outputs]
+    loss = CalibratedCosines(5.0, 0.1)(outputs, inputs).item()
+    assert loss == pytest.approx(total + 0.1 * np.mean(rounded), rel=2e-2)
+
+
+@pytest.mark.parametrize("name", ["bi_half", "sdc"])
+@pytest.mark.parametrize("start", ["hidden", "features"])
+def test_networks_without_labels_keep_likeness(name, start):
+    problem = Problem(20, 0, 8, epochs=40, decay=0.4, batch_size=50)
+    method = made(name, problem, start=start, lr=3e-3)
+    method.fit(X, None)
+    codes = method.encode(X)["code"]
+    same = Y[:, None] == Y
+    likeness = codes @ codes.T
+    assert likeness[same].mean() > likeness[~same].mean() + 2
+
+
+def test_heads_start_from_rotated_components():
+    torch.manual_seed(0)
+    head = torch.nn.Linear(20, 8)
+    start_from_components(head, X)
+    outputs = head(X)
+    expected = torch.from_numpy(PCA(8).fit_transform(X.numpy()))
+    scale = outputs.square().mean().sqrt() / expected.square().mean().sqrt()
+    assert outputs.square().mean().item() == pytest.approx(1, abs=1e-4)
+    torch.testing.assert_close(
+        torch.cdist(outputs, outputs), torch.cdist(expected, expected) * scale,
+        atol=1e-2, rtol=1e-3,
+    )  # fmt: skip
