@@ -35,7 +35,8 @@ def list_names(options: Namespace) -> int:
     print(f"protocols: {', '.join(PROTOCOLS)}")
     print(f"trunks: {', '.join(TRUNKS)}")
     _print_table("datasets", {name: SOURCES[name].about for name in SOURCES})
-    _print_table("methods", {name: METHODS[name].label for name in METHODS})
+    explained = {name: f"{each.label}. {each.about}" for name, each in METHODS.items()}
+    _print_table("methods", explained)
     return 0
 
 

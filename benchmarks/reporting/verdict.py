@@ -14,6 +14,7 @@ from .contenders import (
     ranked,
 )
 from .metrics import METRICS
+from .standing import MERGED
 from .summary import Summary
 
 BASIS = (
@@ -21,8 +22,9 @@ BASIS = (
     "paired by seed. Each row counts by the better of its ways: code against code, or real "
     "query against code. A Hamming code is bits on both sides, compared by Hamming "
     "distance. Floats, and what stores more bits an item than a length has, are a "
-    "reference. The best of many rows is found on the queries that judge it: its mean "
-    "flatters it."
+    "reference. Under NMLayer stand merged heads, and heads that learn from the unlabelled "
+    "items that are searched. The best of many rows is found on the queries that judge "
+    "it: its mean flatters it."
 )
 
 
@@ -113,16 +115,25 @@ def _nmlayer(metric: str, order: dict[int, list[Contender]]) -> str:
         if place is None:
             continue
         own, rivals = rows[place], [c for c in rows if c.family not in WITH_NMLAYER]
-        where = f"{bits} bits: place {place + 1} of {len(rows)}, "
         if place:
-            cells.append(where + _behind(own, rows[0], metric, bits))
+            text = _behind(own, rows[0], metric, bits)
         elif rivals:
             gain = _difference(own, rivals[0], metric, bits)
             text = f"{own.label}, {gain} above the best rival, {rivals[0].label}"
-            cells.append(where + text)
         else:
-            cells.append(f"{where}{own.label}, without a rival")
+            text = f"{own.label}, without a rival"
+        more = "" if own.family == MERGED else _merged(rows, metric, bits)
+        cells.append(f"{bits} bits: place {place + 1} of {len(rows)}, {text}{more}")
     return f"NMLayer: {'; '.join(cells) or 'no such row has all of its runs'}."
+
+
+def _merged(rows: Sequence[Contender], metric: str, bits: int) -> str:
+    """Say where merged heads are that did not see the items that are searched."""
+    for place, own in enumerate(rows, start=1):
+        if own.family == MERGED:
+            value = _value(own, metric, bits)
+            return f" (merged heads alone: place {place}, {own.label}, {value})"
+    return " (no merged head alone)"
 
 
 def _behind(own: Contender, best: Contender, metric: str, bits: int) -> str:

@@ -73,6 +73,19 @@ def test_a_row_counts_by_its_better_way_and_by_the_bits_that_it_stores():
     assert third.endswith("place 1 of 2, N, real query, 0.200 above the best rival, I.")
 
 
+def test_merged_heads_are_told_from_those_that_saw_what_is_searched():
+    rows = {
+        "hasher": contender_row("adapted", {12: 0.9}, label="Hasher"),
+        "itq": contender_row("quantizer", {12: 0.4}, label="I"),
+    }
+    own = "NMLayer: 12 bits: place 1 of {}, Hasher, 0.500 above the best rival, I ({})."
+    *_, third = verdict.sentences({"rows": rows})
+    assert third == own.format(2, "no merged head alone")
+    rows["nm"] = contender_row("nm", {12: 0.3}, label="N")
+    *_, third = verdict.sentences({"rows": rows})
+    assert third == own.format(3, "merged heads alone: place 3, N, 0.300")
+
+
 def test_nothing_is_said_of_what_is_not_there():
     rows = {"itq": contender_row("quantizer", {12: 0.4})}
     *_, third = verdict.sentences({"rows": rows})
