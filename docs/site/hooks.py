@@ -20,6 +20,18 @@ _ROOM = re.compile(r"<!-- api: ([\w.]+) -->")
 _GALLERY = "<!-- gallery -->"
 
 
+def on_config(config: Any) -> Any:
+    """Put the tables of all suites into the navigation."""
+    tables = [
+        {path.parent.name: f"results/{path.parent.name}/table.md"}
+        for path in sorted((DOCS / "results").glob("*/table.md"))
+    ]
+    for section in config.nav:
+        if tables and "Does it work" in section:
+            section["Does it work"].append({"Tables": tables})
+    return config
+
+
 def on_page_content(content: str, **_: Any) -> str:
     """Turn each formula into MathML, which browsers draw without a script."""
 

@@ -7,7 +7,8 @@ from typing import Any
 import griffe
 
 _SECTION = re.compile(
-    r"^(Formula|Shapes|Returns|Raises|Source|Differs):[ ]+(\S.*(?:\n[ ]{4,}\S.*)*)", re.MULTILINE
+    r"^(Formula|Shapes|Returns|Raises|Warns|Source|Differs):[ ]+(\S.*(?:\n[ ]{4,}\S.*)*)",
+    re.MULTILINE,
 )
 
 
@@ -22,6 +23,7 @@ def as_markdown(text: str) -> str:
             return f"\n**Formula**\n\n```text\n{block}\n```\n"
         return f"\n**{name}:** " + " ".join(body.split()) + "\n"
 
+    text = re.sub(r"^Example:$", "Examples:", text, flags=re.MULTILINE)
     return _SECTION.sub(written, text)
 
 

@@ -88,9 +88,9 @@ class HammingAccuracyCalculator(AccuracyCalculator):
     Raises:   ValueError: embeddings of NaN, or of which none is negative, so that all
               are one code; labels that do not fit, an unknown metric, normalizer or
               empty, a metric at k without an integer k. TypeError: bool or packed codes.
-    Warns:    UserWarning, once: labels that are a column of multi-hot rows.
               NotImplementedError: a label_comparison_fn (pass multi-hot labels instead), or
               PML's own metrics and averages per class on multi-hot labels.
+    Warns:    UserWarning, once: labels that are a column of multi-hot rows.
     Source:   pytorch-metric-learning, AccuracyCalculator; `ranking`.
               Differs: PML breaks ties by index order and divides mAP@k by all relevant
               items; it rounds labels to float32, which merges class ids above 2^24.
