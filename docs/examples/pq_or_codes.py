@@ -54,7 +54,7 @@ if __name__ == "__main__":
         figures = compare(data["features"], data["labels"])
     else:
         digits = load_digits()
-        figures = compare(digits.data, digits.target, sizes=(16, 32))
+        figures = compare(digits.data, digits.target, sizes=(16,))
     print("bits, method: nearest ten found again, same class among the first ten")
     for (bits, name), (recall, precision) in figures.items():
         print(f"{bits}, {name}: {recall:.2f}, {precision:.2f}")
