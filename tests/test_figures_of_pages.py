@@ -28,7 +28,9 @@ FIGURE = re.compile(r"\d\.\d{3} ± \d\.\d{3}")
     ids=["defaults", "evidence", "claims", "leaderboard"],
 )
 def test_every_figure_is_stored(page, suites, count):
-    tables = "".join((DOCS / "results" / suite / "table.md").read_text() for suite in suites)
+    tables = "".join(
+        (DOCS / "results" / suite / "table.md").read_text() for suite in suites
+    )
     figures = FIGURE.findall((DOCS / f"{page}.md").read_text())
     assert len(figures) == count
     assert set(figures) <= set(FIGURE.findall(tables))
