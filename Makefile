@@ -3,8 +3,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 VISION := .venv/.vision
+DOCS := .venv/.docs
 
+<<<<<<< HEAD
 .PHONY: bench leaderboard test test-vision lint clean
+=======
+.PHONY: bench test test-vision lint clean docs check-docs dist test-dist
+>>>>>>> site
 .DEFAULT_GOAL := test
 
 $(READY): pyproject.toml constraints.txt
@@ -36,6 +41,24 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+$(DOCS): $(READY)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[docs]"
+	touch $@
+
+docs: $(DOCS)  ## the site, offline, in build/site; a broken link is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+check-docs: $(DOCS)  ## links, spelling and length of sentences
+	$(BIN)/codespell
+	$(BIN)/python -m pytest -q tests/test_links.py tests/test_prose.py
+
+dist: $(READY)  ## wheel and source distribution, in dist
+	rm -rf dist
+	$(BIN)/python -m build --quiet
+
+test-dist: dist  ## smoke test of both in empty environments (TORCH, PML: versions)
+	$(PYTHON) tests/smoke/install.py dist $(if $(TORCH),--torch $(TORCH)) $(if $(PML),--pml $(PML))
 
 clean:  ## keeps .venv; remove it by hand to start from nothing
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist results

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from .runtime import moved
 
-__version__ = "0.2.0.dev0"
+__version__ = "0.2.0"
 
 if TYPE_CHECKING:
     from .codes import binarize as binarize

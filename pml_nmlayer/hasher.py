@@ -1,6 +1,6 @@
 """An estimator: from embeddings, with or without labels, to packed codes."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from .adaptation.rows import blocks
 from .codes import pack_codes, raw_sign
 from .retrieval import HashIndex
 from .retrieval.head_layers import code_length
+from .retrieval.model_card import card_text, write_card
 from .retrieval.pretrained import load_head, save_head
 
 _TRUNK = "none: a Hasher takes embeddings"  # in the place of a trunk's checksum
@@ -176,19 +177,25 @@ class Hasher(TransformerMixin, BaseEstimator):
         index.add(self.encode(X), ids)
         return index
 
-    def save(self, folder: Any) -> None:
-        """Write the fitted estimator: safetensors and JSON.
+    def save(self, folder: Any, *, card: Mapping[str, Any] | None = None) -> None:
+        """Write the fitted estimator: safetensors, JSON and a model card.
 
         The same folder may be overwritten. A crash leaves the old or the new one.
 
         Args:
             folder: made if it is missing.
+            card: what README.md says of data, protocol, metric, figures and what the codes
+                are not for; see `retrieval.model_card`. None leaves that unknown.
 
         Raises:
             NotFittedError: `fit` was not called.
+            ValueError: fields that a card has not, or figures without data, protocol and
+                metric.
         """
         check_is_fitted(self, "module_")
+        card_text(bits=self.bits, kind="Hasher", card=card)  # refuse it before writing
         save_head(Path(folder), self.module_, self.bits, _TRUNK)
+        write_card(Path(folder), bits=self.bits, kind="Hasher", card=card)
 
     @classmethod
     def load(cls, folder: Any) -> "Hasher":

@@ -24,6 +24,7 @@ from pml_nmlayer.losses.base_hashing_loss import BaseHashingLoss
 from pml_nmlayer.regularizers import QuantizationRegularizer
 
 BATCH, BITS, CLASSES = 24, 16, 4
+COLUMNS = 7  # of a table, the names of rows included
 
 
 def embeddings(seed: int = 0, dtype: torch.dtype = torch.float32) -> torch.Tensor:
@@ -322,6 +323,16 @@ def matrix(classes: list[type], columns: dict[str, Callable[[type], None]]) -> s
                     notes.append(text)
                 cells.append(f"no ({notes.index(text) + 1})")
         lines.append(f"| {cls.__name__} | " + " | ".join(cells) + " |")
-    lines.append("")
-    lines += [f"{i}. {note}" for i, note in enumerate(notes, start=1)]
-    return "\n".join(lines)
+    return page_part(lines, notes)
+
+
+def page_part(lines: list[str], notes: list[str]) -> str:
+    """Cut a wide table into narrow ones, and put the messages of refusals below."""
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
+    tables = []
+    for first in range(1, len(rows[0]), COLUMNS - 1):
+        parts = [[row[0], *row[first : first + COLUMNS - 1]] for row in rows]
+        parts[1] = ["---"] * len(parts[0])
+        tables.append("\n".join("| " + " | ".join(part) + " |" for part in parts))
+    told = "\n".join(f"{i}. {note}" for i, note in enumerate(notes, start=1))
+    return "\n\n".join([*tables, f"```text\n{told}\n```"])

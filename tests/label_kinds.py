@@ -8,7 +8,7 @@ from pml_nmlayer.losses import CSQLoss, DPSHLoss, HashCrossBatchMemory, MultiLab
 from pml_nmlayer.miners import MultiLabelMiner
 from pml_nmlayer.ranking import mean_average_precision
 from pml_nmlayer.samplers import MultiLabelMPerClassSampler
-from tests.compatibility import BITS, CLASSES, class_ids, embeddings, multi_hot
+from tests.compatibility import BITS, CLASSES, class_ids, embeddings, multi_hot, page_part
 
 CPU = torch.device("cpu")
 
@@ -76,4 +76,4 @@ def matrix() -> str:
                     notes.append(text)
                 cells.append(f"no ({notes.index(text) + 1})")
         lines.append(f"| {kind} | " + " | ".join(cells) + " |")
-    return "\n".join([*lines, "", *(f"{i}. {note}" for i, note in enumerate(notes, 1))])
+    return page_part(lines, notes)

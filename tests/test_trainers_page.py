@@ -18,7 +18,7 @@ BLOCKS = re.findall(r"```python\n(.*?)```(?:\n\n```text\n(.*?)```)?", PAGE, re.D
 # Lightning 2.6 calls what torch 2.13 deprecates
 @pytest.mark.filterwarnings("ignore:.*LeafSpec.* is deprecated:FutureWarning")
 def test_snippets(tmp_path, monkeypatch):
-    assert len(BLOCKS) == 5
+    assert len(BLOCKS) == 6
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     monkeypatch.chdir(tmp_path)
     names = {"__name__": "trainers_page"}

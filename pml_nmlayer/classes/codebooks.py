@@ -26,9 +26,9 @@ def hadamard_codebook(num_classes: int, bits: int, *, seed: int = 0) -> Tensor:
     Returns:  centres that are K/2 bits apart, a centre and its negative K bits.
     Raises:   ValueError: K is no power of two, or C > 2K.
     Source:   Sylvester 1867; Yuan et al., CVPR 2020, arXiv:1908.00347 (CSQ).
-              Differs: the first rows of H in their order have an all-ones column and, with
-              fewer classes than bits, equal columns: bits that cannot tell classes apart
-              and bits that are copies of each other. Order and signs are therefore random.
+              Differs: order and signs are random. The first rows of H in their order have
+              a column of ones, a bit that tells no classes apart. With fewer classes than
+              bits they have equal columns, bits that are copies of each other.
 
     Example:
         >>> centres = hadamard_codebook(3, 4)

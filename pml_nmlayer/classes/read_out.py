@@ -11,7 +11,7 @@ from ..runtime.process_group import as_on_first
 from .codebooks import check_codebook_size, codeword_targets, maximin_codebook, tie_bits_of
 from .semantic_codebook import semantic_codebook
 
-STRENGTH = 0.6  # docs/does-it-work.md
+STRENGTH = 0.6  # docs/defaults.md
 
 
 class ClassReadOut(nn.Module):

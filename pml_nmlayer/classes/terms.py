@@ -8,7 +8,7 @@ from torch import Tensor
 from .objectives import class_nll, code_terms
 from .read_out import ClassReadOut
 
-# How they were chosen: docs/does-it-work.md
+# How they were chosen: docs/defaults.md
 CLASS_WEIGHT = 1.0
 LABEL_WEIGHT = 3.0
 LABEL_RIDGE = 0.3

@@ -30,17 +30,17 @@ class HammingSimilarity(BaseDistance):
     Source:   straight-through: Bengio et al. 2013, arXiv:1308.3432.  Differs: no.
 
     PML losses and their margins:
-        unit="cosine": the values PML documents for CosineSimilarity, for instance
-            ContrastiveLoss(pos_margin=1, neg_margin=0), and the plain defaults of
+        Cosine: the values PML documents for CosineSimilarity hold, such as
+            `ContrastiveLoss(pos_margin=1, neg_margin=0)`. So do the plain defaults of
             MultiSimilarityLoss, NTXentLoss, SupConLoss, IntraPairVarianceLoss.
-        unit="bits": margins are bits, ContrastiveLoss(pos_margin=K, neg_margin=K/2),
-            TripletMarginLoss(margin=2), MarginLoss(margin=2, beta=3K/4),
-            LiftedStructureLoss(pos_margin=K, neg_margin=K/2),
-            NCALoss(softmax_scale=2/K); temperatures grow with K: NTXentLoss(K/10).
+        Bits: margins are bits. `ContrastiveLoss(pos_margin=K, neg_margin=K/2)`,
+            `TripletMarginLoss(margin=2)`, `MarginLoss(margin=2, beta=3K/4)`,
+            `LiftedStructureLoss(pos_margin=K, neg_margin=K/2)`,
+            `NCALoss(softmax_scale=2/K)`. Temperatures grow with K: `NTXentLoss(K/10)`.
         Not with: RankedListLoss, which takes every matrix for distances and would drive
-            classes apart; HistogramLoss, whose last bin ends below the similarity 1 of
-            two equal codes; losses locked to another distance (CircleLoss, ...): put
-            `sign_ste` before those.
+            classes apart. Nor with HistogramLoss, whose last bin ends below the similarity
+            1 of two equal codes. Before losses locked to another distance, such as
+            CircleLoss, put `sign_ste`.
 
     Example:
         >>> codes = torch.tensor([[1.0, 1, -1, 1], [1, -1, -1, 1]])

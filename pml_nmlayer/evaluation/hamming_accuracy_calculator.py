@@ -41,6 +41,7 @@ class HammingAccuracyCalculator(AccuracyCalculator):
     normalises them. The metrics come from integer distances and are averaged over all
     orders of tied items; they need no list of neighbours and bounded memory.
 
+<<<<<<< HEAD
     Metrics:  hamming_map, hamming_map_best, hamming_map_worst: mAP@all, in expectation over
               all orders of ties, and for the best and worst of them; hamming_map_at_k,
               hamming_map_at_k_best, hamming_map_at_k_worst: mAP@k.
@@ -61,6 +62,39 @@ class HammingAccuracyCalculator(AccuracyCalculator):
               which "Recall@5" cannot be: name it hamming_hit_rate_at_5 there.
               bit_imbalance, bit_entropy, bit_correlation, bit_importance_gini: of the
               database, see `bit_statistics.BitStatistics`.
+=======
+    Metrics:  `hamming_map`, `hamming_map_best`, `hamming_map_worst`: mAP@all, in
+              expectation over all orders of ties, and for the best and worst of them.
+
+              `hamming_map_at_k`, `hamming_map_at_k_best`, `hamming_map_at_k_worst`: mAP@k.
+
+              `hamming_map_conventional`, `hamming_map_at_k_conventional`: ties in database
+              order, for comparison with papers. These two sort, and take longer.
+
+              `hamming_precision_at_k`, `hamming_recall_at_k`: share of the first k, and of
+              the relevant items.
+
+              `hamming_hit_rate_at_k`, or Recall@K: whether any of the first k is relevant.
+
+              `hamming_mrr`: 1 / rank of the first relevant item.
+
+              `hamming_ndcg`, `hamming_ndcg_at_k`, `hamming_acg_at_k`, `hamming_wap`,
+              `hamming_wap_at_k`: by grades, the number of shared labels or `relevance`.
+
+              `precision_at_radius_r`, `recall_at_radius_r`, `f1_at_radius_r`: within r
+              bits, inclusive. Precision is 0 where nothing is that near.
+
+              `hamming_tied_at_k`: share of queries whose first k are one tie.
+
+              `distinct_codes`: how many codes the database has.
+
+              `bit_imbalance`, `bit_entropy`, `bit_correlation`, `bit_importance_gini`: of
+              the database, see `bit_statistics.BitStatistics`.
+
+              k and r may be any number, several at once: `hamming_map_at_100`,
+              `Recall@5`, `precision_at_radius_7`. Hooks record names as columns of SQL,
+              which `Recall@5` cannot be: name it `hamming_hit_rate_at_5` there.
+>>>>>>> site
               All metrics of PML's own calculator can be named in `include`; they then run
               on the codes with `HammingKNN` (ties by index), under PML's definitions.
               A precision-recall curve is no number: see `ranking.precision_recall_curve`.
@@ -87,11 +121,11 @@ class HammingAccuracyCalculator(AccuracyCalculator):
     Returns:  dict of metric names and floats (lists or dicts with return_per_class, but
               for the metrics of the database). NaN if no query has a relevant item.
     Raises:   ValueError: embeddings of NaN, or of which none is negative, so that all
-              are one code; labels that do not fit, an unknown metric, normalizer or
+              are one code. Labels that do not fit, an unknown metric, normalizer or
               empty, a metric at k without an integer k. TypeError: bool or packed codes.
-    Warns:    UserWarning, once: labels that are a column of multi-hot rows.
               NotImplementedError: a label_comparison_fn (pass multi-hot labels instead), or
               PML's own metrics and averages per class on multi-hot labels.
+    Warns:    UserWarning, once: labels that are a column of multi-hot rows.
     Source:   pytorch-metric-learning, AccuracyCalculator; `ranking`.
               Differs: PML breaks ties by index order and divides mAP@k by all relevant
               items; it rounds labels to float32, which merges class ids above 2^24.

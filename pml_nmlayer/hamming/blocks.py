@@ -39,8 +39,8 @@ def thread_count(q: Tensor, relevance: Relevance | None) -> int:
 def threads(count: int) -> Iterator[Run]:
     """Offer a `map` that runs on `count` threads, of one thread an operation.
 
-    bincount has one thread in any case, and threads that meet after each of many short
-    operations are as slow as the last of them: with other work on the cores that took 20
+    bincount has one thread in any case. Threads that meet after each of many short
+    operations are as slow as the last of them. With other work on the cores that took 20
     times as long as threads that meet a few times in all.
 
     Args:

@@ -43,8 +43,8 @@ class BiHalf(nn.Module):
     Raises:   ValueError: gamma < 0, or u not (B, K).
     Source:   Li, van Gemert, AAAI 2021, arXiv:2012.12334.
               Differs: γ belongs to the instance; ties are settled by row. As with batch
-              norm, training looks at the whole batch and evaluation does not: bits of a
-              batch of one class are split too, and batches summed up by gradient
+              norm, training looks at the whole batch and evaluation does not. Bits of a
+              batch of one class are split too. Batches summed up by gradient
               accumulation are split one by one. The pull does not come from the loss, so
               scaling the loss (by an AMP gradient scaler, say) does not scale it.
 

@@ -54,10 +54,10 @@ class ProgressiveHead(Adapting, OldNames, Staged, Configured):
             losses with vectors or memories of that width (see `NMLayer.lift`). `NMLoss`
             switches it on by itself. In eval mode the output is always the code itself.
         longer: what becomes of the longer codes after a merge, for `codes(x, bits)` and
-            `fold(bits)`. "snapshot": this head (not the trunk) is kept, folded, as it was
-            right before the merge; a trunk that trains on moves away from it. "joint": they
-            are computed from the same neurons, and `NMLoss` takes the mean of the loss over
-            all lengths passed so far. "drop": they are gone.
+            `fold(bits)`. By "snapshot" this head is kept, folded, as it was right before
+            the merge. It ages, since the trunk trains on. By "joint" they are computed from
+            the same neurons, and `NMLoss` takes the mean of the loss over all lengths
+            passed so far. By "drop" they are gone.
         readout: strength of the class read-out; 0 leaves its classifier out. None for 0.6.
         spare_codewords: see `ClassReadOut`.
         lift: old name of `constant_width`.

@@ -45,7 +45,7 @@ class ProgressiveMergingCallback(_Callback):
     cut short by max_steps makes no step.
 
     The code length is logged as "bits" at the end of each epoch, or as "bits/NAME" with a
-    name of your own, with the last values of the terms of an `NMLoss` that collects
+    name of your own. So are the last values of the terms of an `NMLoss` that collects
     statistics (`collect_stats`). A training that ends before the last merge ends with a
     warning.
 

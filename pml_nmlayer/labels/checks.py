@@ -181,8 +181,8 @@ def class_rows(labels: Tensor, num_classes: int, read: bool | None = None) -> Te
 
     Shapes:   (B,) or (B, C) -> (B, C) float32.
     Returns:  multi-hot rows.
-    Raises:   ValueError: multi-hot rows of another width than C, ids of a real dtype; and,
-              where values are read, ids outside of [0, C) or rows with other values
+    Raises:   ValueError: multi-hot rows of another width than C, ids of a real dtype.
+              Where values are read: ids outside of [0, C), or rows with other values
               than 0 and 1. The message lists the ids, and names `LabelMap`.
     Source:   convention of this package.  Differs: no.
 

@@ -47,9 +47,9 @@ class HashCrossBatchMemory(CrossBatchMemory):
     Source:   Wang et al., CVPR 2020, arXiv:1912.06798; pytorch-metric-learning,
               CrossBatchMemory.
               Differs: from PML, in that `queue_idx` and `has_been_filled` are buffers, so
-              a resumed run goes on where it was; pairs within the batch are looked up at
-              its place in the memory, not in the first rows; a batch of one item is not
-              paired with itself; nothing enqueued leaves the memory as it is.
+              a resumed run goes on where it was. Pairs within the batch are looked up at
+              its place in the memory, not in the first rows. A batch of one item is not
+              paired with itself. Nothing enqueued leaves the memory as it is.
 
     Example:
         >>> from pml_nmlayer.losses import DPSHLoss

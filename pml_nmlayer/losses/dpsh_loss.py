@@ -44,7 +44,7 @@ class DPSHLoss(BaseHashingLoss):
               is not a similarity.
     Source:   Li, Wang, Kang, IJCAI 2016, arXiv:1511.03855.
               Differs: means where the paper sums over the training set, so λ does not
-              depend on the number of items or bits; pairs come from the batch, not from
+              depend on the number of items or bits. Pairs come from the batch, not from
               a memory of the whole training set.
 
     Example:

@@ -55,14 +55,14 @@ class DSDHLoss(WeightRegularizerMixin, BaseClassHashingLoss):
     Shapes:   embeddings (B, K) real, before sign; labels (B,) or multi-hot (B, C).
     Returns:  scalar; first term in nats a pair, and 0 without any pair.
     Raises:   ValueError: a negative weight, an unknown preset, a distance that is not a
-              similarity, ref_emb, labels or widths that do not fit; with `closed_form`, a
+              similarity, ref_emb, labels or widths that do not fit. With `closed_form`, a
               weight of 0, or options of a W that is trained.
     Source:   Li, Sun, He, Tan, NeurIPS 2017, arXiv:1705.10999.
               Differs: the paper alternates a closed form for W with discrete coordinate
               descent over the stored codes of the whole training set. Here W is trained by
-              an optimizer over `loss.parameters()`, or solved for on a batch, and the class
+              an optimizer over `loss.parameters()`, or solved for on a batch. The class
               term reaches the network through the straight-through sign, so there is
-              nothing to store; b is sign u also in the last term. Means where the paper
+              nothing to store. b is sign u also in the last term. Means where the paper
               sums over N items and N² pairs: μ = μ_paper / N, ν = ν_paper / N²,
               λ = K η_paper / N.
 

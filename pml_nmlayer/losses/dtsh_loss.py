@@ -35,8 +35,8 @@ class DTSHLoss(BaseHashingLoss):
             and heads that end in tanh saturate early.
         quantization_weight: λ >= 0, no unit; None is 0.1, or K / 225 under "paper".
         preset: "paper" takes the authors' values for what is not given: m = ½, that is
-            K / 2 in all, and λ = K / 225, their 100 for the sum of squares against a sum
-            over 50 · 50 · 9 triplets an anchor.
+            K / 2 in all, and λ = K / 225. That is their 100 for the sum of squares, against
+            a sum over 50 · 50 · 9 triplets an anchor.
         kwargs: PML's `distance` (a similarity; default: unnormalised dot product),
             `reducer`, `embedding_regularizer`, `collect_stats`.
 

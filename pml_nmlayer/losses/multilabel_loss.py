@@ -30,7 +30,7 @@ class MultiLabelLoss(BaseMetricLossFunction):
 
     Args:
         loss: any PML loss that works on a given `indices_tuple`, with its own distance,
-            reducer and regularizer; or a hashing loss of this package, which gets the
+            reducer and regularizer. Or a hashing loss of this package, which gets the
             multi-hot labels as they are.
         miner: a PML miner; chooses among those pairs or triplets.
 
@@ -39,7 +39,7 @@ class MultiLabelLoss(BaseMetricLossFunction):
     Returns:  what the loss returns. Without a valid pair: its zero, with a gradient.
               An item without labels is negative to all others.
     Raises:   ValueError: a loss or miner that needs one class id an item, weights a
-              class, another wrapper as loss; rows that are not 0 and 1; a miner and
+              class, another wrapper as loss. Rows that are not 0 and 1; a miner and
               an indices_tuple at once.
     Source:   the indices_tuple convention of pytorch-metric-learning.
               Differs: PML refuses 2-D labels, even when the pairs are given.

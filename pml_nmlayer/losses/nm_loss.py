@@ -59,10 +59,10 @@ class NMLoss(BaseMetricLossFunction):
     Shapes:   embeddings (B, K), or `HeadOutputs`; else those of the loss.
     Returns:  a scalar.
     Raises:   TypeError: the loss is not callable, or the head is no `HashHead`.
-              ValueError: a loss made for another width than bits[0]; class weights that the
-              head has no use for; a memory of embeddings, which would mix lengths, with a
-              head with longer="joint"; a loss of two views; embeddings that the head did
-              not put out, or that were changed since, and carry no class scores any more.
+              ValueError: a loss made for another width than bits[0], or one of two views.
+              Class weights that the head has no use for. A memory of embeddings, which
+              would mix lengths, with a head with longer="joint". Embeddings that the head
+              did not put out, or that carry no class scores any more.
     Source:   this package.  Differs: distance, reducer and regularizer are those of the
               wrapped loss; NMLoss takes none of its own.
 

@@ -33,12 +33,11 @@ class TieAwareAPLoss(BaseHashingLoss):
         sharpness: β > 0, slope of the relaxed code at 0; None is 3, or ½ under "paper".
         bins: intervals of [0, K], >= 1; None is K, a centre for each Hamming distance.
             Exactness on codes needs bins to be a multiple of K.
-        preset: "paper" is the authors' released objective: φ(u) = tanh(β u), neither
-            scaled nor cut, and
-            AP = sum_d h_d (2 H + h_d + 1) / (2 N + n_d + 1) / sum_d h_d,
-            exact on codes without ties; with ties at most 0.124 too low (one similar
-            item among the five nearest, all tied) and 0.075 too high (many similar
-            items tied behind a few dissimilar ones).
+        preset: "paper" is the authors' released objective. φ(u) = tanh(β u) is neither
+            scaled nor cut. `AP = sum_d h_d (2 H + h_d + 1) / (2 N + n_d + 1) / sum_d h_d`
+            is exact on codes without ties. With ties it is at most 0.124 too low: one
+            similar item among the five nearest, all tied. It is at most 0.075 too high:
+            many similar items tied behind a few dissimilar ones.
         kwargs: PML's `reducer`, `embedding_regularizer`, `collect_stats`.
 
     Shapes:   embeddings (B, K) real, before sign; labels (B,) or multi-hot (B, C).

@@ -54,8 +54,8 @@ class NMLayer(Configured):
     Args:
         in_bits: K.
         out_bits: K' < K, width of the output in the frozen phase.
-        scorer: what is measured and merged: "correlation", "drop_one", "codewords" (whose
-            `freeze` needs an agreement), "random", "prune", a `Scorer`, or a function
+        scorer: what is measured and merged. "correlation", "drop_one", "random", "prune",
+            or "codewords", whose `freeze` needs an agreement. Or a `Scorer`, or a function
             (codes, labels) -> (K, K). `Scorer` says which batches and items it sees.
         max_group: largest number of bits in a group. None for ceil(K / K'), which makes all
             groups equally large where K' divides K.

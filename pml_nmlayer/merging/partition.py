@@ -14,8 +14,8 @@ def partition(
     Edges are taken from the strongest on. One is admissible if it joins two groups that
     together have at most `max_group` bits (and at most one anchor); it then merges them,
     until `out_bits` groups are left. If no admissible edge is left before that, the bits of
-    the surplus groups (the smallest) move, one at a time, to the group with room to which
-    they have the strongest edge.
+    the smallest groups move, one at a time. Each goes to the group with room to which it
+    has the strongest edge.
 
     Args:
         edges: symmetric strengths; -inf for a pair that must not be an edge.

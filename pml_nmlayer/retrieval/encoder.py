@@ -1,6 +1,6 @@
 """Data in, packed codes out."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -16,6 +16,7 @@ from .eval_view import eval_view
 from .head_layers import code_length
 from .inputs import Transform, count_rows, in_order, read
 from .item_reader import Batch
+from .model_card import card_text, write_card
 from .one_sided import SignWatch, refuse_one_sided_head
 from .packed_rows import flag, whole
 from .pretrained import load_head, save_head
@@ -220,17 +221,25 @@ class HashEncoder:
                 self._encode_batch(modules, batch, row, SignWatch())
                 return
 
-    def save_pretrained(self, folder: FilePath) -> None:
+    def save_pretrained(
+        self, folder: FilePath, *, card: Mapping[str, Any] | None = None
+    ) -> None:
         """Save the head and the checksum of the trunk; see `pretrained.save_head`.
 
         Args:
-            folder: gets a config.json and a safetensors file.
+            folder: gets a config.json, a safetensors file and a model card, README.md.
+            card: what the card says of data, protocol, metric, figures and what the codes
+                are not for; see `model_card.write_card`. None leaves that unknown.
 
         Raises:
-            ValueError: a head of other layers than `head_layers.LAYERS`.
+            ValueError: a head of other layers than `head_layers.LAYERS`; fields that a card
+                has not, or figures without data, protocol and metric.
+            TypeError: a field of the card that is no text.
             ImportError: safetensors is not installed.
         """
+        card_text(bits=self._bits, kind="HashEncoder", card=card)  # refuse it beforehand
         save_head(Path(folder), self.head, self._bits, checksum(self.trunk))
+        write_card(Path(folder), bits=self._bits, kind="HashEncoder", card=card)
 
     @classmethod
     def from_pretrained(

@@ -17,8 +17,8 @@ Labels = torch.Tensor | np.ndarray | list[int] | list[list[int]]
 class MultiLabelMPerClassSampler(Sampler[int]):
     r"""Draw m items of each class of a batch, as PML's MPerClassSampler does.
 
-    An item of several classes counts for each of them: a batch is filled class by class
-    with m items that are not in it yet, so every class drawn for the batch has at least
+    An item of several classes counts for each of them. A batch is filled class by class
+    with m items that are not in it yet. So every class drawn for the batch has at least
     m items in it. Only if a class has fewer than m left, items are repeated. Classes are
     drawn equally often, so rare labels are seen more often than in a plain shuffle.
 

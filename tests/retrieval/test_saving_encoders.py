@@ -74,10 +74,12 @@ def saved(folder, seed=0):
     return trunk, encoder
 
 
-def test_saving_again_leaves_two_files(tmp_path):
+def test_saving_again_leaves_two_files_and_a_card(tmp_path):
     saved(tmp_path, 0)
     trunk, encoder = saved(tmp_path, 1)
-    assert len(list(tmp_path.iterdir())) == 2
+    names = {path.suffix for path in tmp_path.iterdir()}
+    assert names == {".json", ".safetensors", ".md"}
+    assert len(list(tmp_path.iterdir())) == 3
     loaded = HashEncoder.from_pretrained(tmp_path, trunk)
     assert torch.equal(loaded.encode(X), encoder.encode(X))
 

@@ -37,9 +37,9 @@ class Scorer:
     not looked at.
 
     Args:
-        weighting: weights inside a group: "equal", or by "importance" (that of
+        weighting: weights inside a group: "equal", or by "importance". That is
             `drop_one_importance`, shifted so that the least important bit of the code has
-            almost none); None for the `default_weighting` of the class.
+            almost none. None for the `default_weighting` of the class.
         every_n_steps: `measure` is called for the first batch of an active phase, and for
             every n-th after it.
         max_items: how many items of a batch it is given at most; None for all.

@@ -20,7 +20,7 @@ class Codewords(Scorer):
 
     Right after the merge, the code is better than random, pruned or by correlation, on
     average over losses and data sets. Training on makes up for nearly all of the
-    difference, unless little of it is left (docs/does-it-work.md).
+    difference, unless little of it is left (docs/evidence.md).
     Needs a layer with `num_classes`, of which it is the default. No weighting: what is
     solved for is a weight.
     """

@@ -1,4 +1,4 @@
-"""The figures of docs/choosing.md and docs/does-it-work.md are those of stored results."""
+"""The figures of the pages on evidence are those of stored results."""
 
 import json
 import re
@@ -17,21 +17,22 @@ pytestmark = pytest.mark.skipif(
 FIGURE = re.compile(r"\d\.\d{3} ± \d\.\d{3}")
 
 
-def test_every_figure_is_in_a_table_of_results():
+@pytest.mark.parametrize(
+    ("page", "suites", "count"),
+    [
+        ("defaults", ("choosing", "lengths"), 44),
+        ("evidence", WORKS, 653),
+        ("does-it-work", WORKS, 9),
+        ("results", (*WORKS, "quick"), 8),
+    ],
+    ids=["defaults", "evidence", "claims", "leaderboard"],
+)
+def test_every_figure_is_stored(page, suites, count):
     tables = "".join(
-        (DOCS / "results" / suite / "table.md").read_text()
-        for suite in ("choosing", "lengths")
+        (DOCS / "results" / suite / "table.md").read_text() for suite in suites
     )
-    page = (DOCS / "choosing.md").read_text()
-    figures = FIGURE.findall(page)
-    assert len(figures) == 44
-    assert set(figures) <= set(FIGURE.findall(tables))
-
-
-def test_every_figure_of_does_it_work_is_stored():
-    tables = "".join((DOCS / "results" / suite / "table.md").read_text() for suite in WORKS)
-    figures = FIGURE.findall((DOCS / "does-it-work.md").read_text())
-    assert len(figures) == 659
+    figures = FIGURE.findall((DOCS / f"{page}.md").read_text())
+    assert len(figures) == count
     assert set(figures) <= set(FIGURE.findall(tables))
 
 
