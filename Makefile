@@ -19,6 +19,7 @@ $(READY): pyproject.toml constraints.txt
 
 bench: $(READY)  ## train and judge codes of handwritten digits: about three minutes
 	$(BIN)/python -m benchmarks run --suite quick
+	$(BIN)/python -m benchmarks run --suite quick-unseen
 
 leaderboard: $(READY)  ## one page of all published and all own results
 	$(BIN)/python -m benchmarks leaderboard

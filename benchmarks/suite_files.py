@@ -199,7 +199,8 @@ def _tuning(content: dict[str, Any], bits: tuple[int, ...], path: Path) -> Tunin
 def _tuned(suite: QualitySuite, beside: Path) -> Tuned | None:
     """Read what comes with a suite; what was chosen here goes before it."""
     found = None
-    for path in dict.fromkeys((beside, suite.settings_file)):
+    lent = () if suite.settings_of is None else (_lent_path(suite),)
+    for path in dict.fromkeys((beside, suite.settings_file, *lent)):
         if path.exists():
             own = _tuned_file(suite, path)
             before = Tuned("", {}) if found is None else found
@@ -211,13 +212,23 @@ def _tuned(suite: QualitySuite, beside: Path) -> Tuned | None:
     return found
 
 
+def _lent_path(suite: QualitySuite) -> Path:
+    """Tell where another suite keeps what it chose on its own protocol of the same set."""
+    other = CONFIGS / f"{suite.settings_of}.yml"
+    source = suite.dataset.rpartition(":")[0]
+    return _tuned_path(other, f"{source}:{suite.settings_of}", True)
+
+
 def _without(items: dict[str, Any], names: Collection[str]) -> dict[str, Any]:
     return {name: item for name, item in items.items() if name not in names}
 
 
 def _tuned_file(suite: QualitySuite, path: Path) -> Tuned:
     content = yaml.safe_load(path.read_text())
-    if content["recipe"] != suite.recipe:
+    wanted = dict(suite.recipe)
+    if suite.settings_of is not None and path == _lent_path(suite):
+        wanted["dataset"] = content["recipe"]["dataset"]
+    if content["recipe"] != wanted:
         raise ValueError(
             f"{path.name} was tuned with {content['recipe']}, but {suite.name} now says "
             f"{suite.recipe}; run `python -m benchmarks tune` again or remove the file"

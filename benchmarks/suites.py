@@ -110,6 +110,7 @@ class QualitySuite:
     trunk_lr_factor: float | None = None  # learning rate relative to that of the head
     augment: bool = False  # training images are cut and mirrored at random
     head_parameters: int | None = None  # most numbers of a head while training
+    settings_of: str | None = None  # suite whose choices hold until this one is tuned
 
     @property
     def recipe(self) -> dict[str, Any]:

@@ -89,13 +89,23 @@ def _budget_line(suite: QualitySuite) -> str:
 def _settings_line(suite: QualitySuite) -> str:
     if suite.tuned is None or suite.tuning is None:
         return "Settings: the defaults of each method; nothing was tuned."
+    lent = suite.settings_of is not None and suite.tuned.source.startswith(
+        f"{suite.settings_of}_"
+    )
+    end = "no test query took part"
+    if lent:
+        end = (
+            f"they are those of suite {suite.settings_of} on this set, in whose search "
+            "items that ask here may have been trained on; methods without settings have "
+            "nothing of that"
+        )
     return (
         f"Settings: chosen from {suite.tuning.trials} random trials for each method, one "
         "setting for all lengths, on validation queries at "
         f"{', '.join(map(str, suite.tuning.bits))} bits with seeds "
         f"{', '.join(map(str, suite.tuning.seeds))} "
         f"(`{suite.tuned.source}` holds what was chosen, and says how to have all trials); "
-        "no test query took part."
+        f"{end}."
     )
 
 
