@@ -72,6 +72,7 @@ class Pair:
 
 Encoded = Tensor | Pair
 ASYMMETRIC = ".asymmetric"  # ends the name of an encoding's real queries
+NEIGHBOURS = 10  # of each query, by the features as they are
 
 
 class Method(Protocol):

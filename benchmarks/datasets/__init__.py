@@ -4,7 +4,7 @@ A name is `source[:path][:protocol]`, such as `digits`, `cifar10-features:C-A` o
 `features:set.npz:unseen`. It never says where the data folder is: that is `--data-root`.
 """
 
-from . import features, images, pixels
+from . import features, images, open_set, pixels
 from .interface import Collection, ImageFiles, Items, Purpose, Split
 from .protocols import PROTOCOLS
 from .sources import (
@@ -32,6 +32,7 @@ __all__ = [
     "images",
     "load_collection",
     "load_split",
+    "open_set",
     "parse",
     "pixels",
 ]

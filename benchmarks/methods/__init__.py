@@ -3,7 +3,15 @@
 # isort: off
 from ..interface import METHODS
 from . import metric_learning, hashing, without_merging, classifier, shallow  # for `list`
-from . import adapted, class_codes, matryoshka, quantized, supervised, unsupervised
+from . import (
+    adapted,
+    class_codes,
+    label_codes,
+    matryoshka,
+    quantized,
+    supervised,
+    unsupervised,
+)
 # isort: on
 
 __all__ = [
@@ -12,6 +20,7 @@ __all__ = [
     "class_codes",
     "classifier",
     "hashing",
+    "label_codes",
     "matryoshka",
     "metric_learning",
     "quantized",

@@ -17,13 +17,12 @@ from pml_nmlayer.hamming import distinct_codes, hamming_histograms
 from pml_nmlayer.labels import shared_label
 from pml_nmlayer.ranking import ndcg, recall_at_k, tie_aware_average_precision
 
-from ..interface import ASYMMETRIC
+from ..interface import ASYMMETRIC, NEIGHBOURS
 from .metrics import METRICS, PerQuery
 from .score_histograms import score_histograms, scored_blocks
 
 # of real queries: what tables show beside the symmetric value
 _ASYMMETRIC = ("map", "recall_at_1", "map_at_r", "p_at_10")
-NEIGHBOURS = 10  # of each query, by the features as they are
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,8 @@ BASIS = (
     "paired by seed. Each row counts by the better of its ways: code against code, or real "
     "query against code. A Hamming code is bits on both sides, compared by Hamming "
     "distance. Floats, and what stores more bits an item than a length has, are a "
-    "reference. Under NMLayer stand merged heads, and heads that learn from the unlabelled "
-    "items that are searched. The best of many rows is found on the queries that judge "
+    "reference. Of this package are heads that NMLayer merges, and what learns from the "
+    "unlabelled items that are searched. The best of many rows is found on the queries that judge "
     "it: its mean flatters it."
 )
 
@@ -124,7 +124,7 @@ def _nmlayer(metric: str, order: dict[int, list[Contender]]) -> str:
             text = f"{own.label}, without a rival"
         more = "" if own.family == MERGED else _merged(rows, metric, bits)
         cells.append(f"{bits} bits: place {place + 1} of {len(rows)}, {text}{more}")
-    return f"NMLayer: {'; '.join(cells) or 'no such row has all of its runs'}."
+    return f"This package: {'; '.join(cells) or 'no such row has all of its runs'}."
 
 
 def _merged(rows: Sequence[Contender], metric: str, bits: int) -> str:
@@ -132,8 +132,8 @@ def _merged(rows: Sequence[Contender], metric: str, bits: int) -> str:
     for place, own in enumerate(rows, start=1):
         if own.family == MERGED:
             value = _value(own, metric, bits)
-            return f" (merged heads alone: place {place}, {own.label}, {value})"
-    return " (no merged head alone)"
+            return f" (NMLayer alone: place {place}, {own.label}, {value})"
+    return " (no head that NMLayer merges)"
 
 
 def _behind(own: Contender, best: Contender, metric: str, bits: int) -> str:

@@ -14,9 +14,8 @@ from torch.nn.functional import normalize
 from pml_nmlayer.codes import pack_codes
 
 from ..datasets import Split, load_split
-from ..interface import ENCODINGS, Encoded, Pair, Problem, Unsuited
+from ..interface import ENCODINGS, NEIGHBOURS, Encoded, Pair, Problem, Unsuited
 from ..methods import METHODS
-from ..reporting.judge import NEIGHBOURS
 from ..results import Arrays, Record, Spec
 from ..training.seeding import seed_everything
 from .devices import Machine, describe_device, wait_for
