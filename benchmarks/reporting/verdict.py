@@ -23,8 +23,8 @@ BASIS = (
     "query against code. A Hamming code is bits on both sides, compared by Hamming "
     "distance. Floats, and what stores more bits an item than a length has, are a "
     "reference. Of this package are heads that NMLayer merges, and what learns from the "
-    "unlabelled items that are searched. The best of many rows is found on the queries that judge "
-    "it: its mean flatters it."
+    "unlabelled items that are searched. The best of many rows is found on the queries "
+    "that judge it: its mean flatters it."
 )
 
 

@@ -52,7 +52,7 @@ def test_three_sentences_from_the_runs():
         "24 bits: the winner, 0.200 ± 0.141 above the next, alone."
     )
     assert third == (
-        f"NMLayer: 12 bits: place 2 of 2, {behind}; 24 bits: place 1 of 2, merged, "
+        f"This package: 12 bits: place 2 of 2, {behind}; 24 bits: place 1 of 2, merged, "
         "0.200 ± 0.141 above the best rival, alone."
     )
 
@@ -78,18 +78,20 @@ def test_merged_heads_are_told_from_those_that_saw_what_is_searched():
         "hasher": contender_row("adapted", {12: 0.9}, label="Hasher"),
         "itq": contender_row("quantizer", {12: 0.4}, label="I"),
     }
-    own = "NMLayer: 12 bits: place 1 of {}, Hasher, 0.500 above the best rival, I ({})."
+    own = (
+        "This package: 12 bits: place 1 of {}, Hasher, 0.500 above the best rival, I ({})."
+    )
     *_, third = verdict.sentences({"rows": rows})
-    assert third == own.format(2, "no merged head alone")
+    assert third == own.format(2, "no head that NMLayer merges")
     rows["nm"] = contender_row("nm", {12: 0.3}, label="N")
     *_, third = verdict.sentences({"rows": rows})
-    assert third == own.format(3, "merged heads alone: place 3, N, 0.300")
+    assert third == own.format(3, "NMLayer alone: place 3, N, 0.300")
 
 
 def test_nothing_is_said_of_what_is_not_there():
     rows = {"itq": contender_row("quantizer", {12: 0.4})}
     *_, third = verdict.sentences({"rows": rows})
-    assert third == "NMLayer: no such row has all of its runs."
+    assert third == "This package: no such row has all of its runs."
     rows["itq"]["values"] = {}
     assert verdict.sentences({"rows": rows}) == [
         "No code has all of its runs yet, so there is no winner."
