@@ -178,3 +178,57 @@ def test_a_protocol_says_how_it_splits(name):
     text = PROTOCOLS[name].text.format(sizes="3 train, 1 test")
     assert "(3 train, 1 test)" in text
     assert text.endswith(".")
+
+
+def test_a_database_of_seen_classes_is_free_of_training_items():
+    for purpose in ("report", "tune"):
+        split = split_by("seen", FEW, 0, purpose)
+        parts = [set(split.train.tolist()), set(split.queries.tolist())]
+        assert not set(split.database.tolist()) & set.union(*parts)
+        assert not set.intersection(*parts)
+        assert len(split.train) == 10 * (40 * 2 // 5)
+        assert split.search_training
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_both_kinds_of_classes_are_searched_together(seed):
+    split = split_by("both", FEW, seed, "report")
+    trained, unseen = (
+        set(FEW.labels[ids].tolist())
+        for ids in (split.train, split_by("unseen", FEW, 0, "report").database)
+    )
+    assert split.mixed
+    assert len(trained) == len(unseen) == 5
+    assert not trained & unseen
+    assert set(FEW.labels[split.database].tolist()) == trained | unseen
+    assert set(FEW.labels[split.test].tolist()) == trained | unseen
+    ids = [set(part.tolist()) for part in (split.train, split.test, split.database)]
+    assert sum(map(len, ids)) == len(set.union(*ids)) == 400
+
+
+def test_tuning_on_both_sees_neither_unseen_classes_nor_who_asks_in_reports():
+    tuning = split_by("both", FEW, 0, "tune")
+    used = {*tuning.train.tolist(), *tuning.validation.tolist(), *tuning.database.tolist()}
+    reports = [split_by("both", FEW, seed, "report") for seed in range(8)]
+    unseen = set(FEW.labels.tolist()) - set(FEW.labels[reports[0].train].tolist())
+    assert not unseen & {int(FEW.labels[item]) for item in used}
+    assert not used & {item for split in reports for item in split.test.tolist()}
+    groups = [set(FEW.labels[part].tolist()) for part in (tuning.train, tuning.validation)]
+    assert len(groups[1] - groups[0]) == 2  # which play unseen ones
+
+
+def test_without_labels_the_database_is_what_is_learned_from():
+    tuning = split_by("unlabelled", FEW, 0, "tune")
+    reports = [split_by("unlabelled", FEW, seed, "report") for seed in range(8)]
+    asked = {item for split in reports for item in split.test.tolist()}
+    assert not asked & {*tuning.database.tolist(), *tuning.validation.tolist()}
+    for split in (tuning, *reports):
+        assert not split.labelled
+        assert torch.equal(split.train, split.database)
+        assert not set(split.queries.tolist()) & set(split.database.tolist())
+    assert len(asked) > len(reports[0].test)
+
+
+def test_both_needs_one_class_an_item():
+    with pytest.raises(ValueError, match="both needs one class an item"):
+        split_by("both", SEVERAL, 0, "report")
