@@ -5,11 +5,7 @@ READY := .venv/.ready
 VISION := .venv/.vision
 DOCS := .venv/.docs
 
-<<<<<<< HEAD
-.PHONY: bench leaderboard test test-vision lint clean
-=======
-.PHONY: bench test test-vision lint clean docs check-docs dist test-dist
->>>>>>> site
+.PHONY: bench leaderboard test test-vision lint clean docs check-docs dist test-dist
 .DEFAULT_GOAL := test
 
 $(READY): pyproject.toml constraints.txt

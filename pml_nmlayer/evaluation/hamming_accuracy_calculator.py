@@ -41,28 +41,6 @@ class HammingAccuracyCalculator(AccuracyCalculator):
     normalises them. The metrics come from integer distances and are averaged over all
     orders of tied items; they need no list of neighbours and bounded memory.
 
-<<<<<<< HEAD
-    Metrics:  hamming_map, hamming_map_best, hamming_map_worst: mAP@all, in expectation over
-              all orders of ties, and for the best and worst of them; hamming_map_at_k,
-              hamming_map_at_k_best, hamming_map_at_k_worst: mAP@k.
-              hamming_map_conventional, hamming_map_at_k_conventional: ties in database
-              order, for comparison with papers; these two sort, and take longer.
-              hamming_precision_at_k, hamming_recall_at_k (share of the relevant items);
-              hamming_hit_rate_at_k, or Recall@K: whether any of the first k is relevant;
-              hamming_mrr: 1 / rank of the first relevant item; hamming_map_at_r: mAP@R,
-              with as many ranks as the query has relevant items, as PML defines it.
-              hamming_ndcg, hamming_ndcg_at_k, hamming_acg_at_k, hamming_wap,
-              hamming_wap_at_k: by grades, the number of shared labels or `relevance`.
-              precision_at_radius_r, recall_at_radius_r, f1_at_radius_r: within r bits,
-              inclusive; 0 precision where nothing is that near.
-              hamming_tied_at_k: share of queries whose first k are one tie;
-              distinct_codes: how many codes the database has.
-              k and r may be any number, several at once: "hamming_map_at_100",
-              "Recall@5", "precision_at_radius_7". Hooks record names as columns of SQL,
-              which "Recall@5" cannot be: name it hamming_hit_rate_at_5 there.
-              bit_imbalance, bit_entropy, bit_correlation, bit_importance_gini: of the
-              database, see `bit_statistics.BitStatistics`.
-=======
     Metrics:  `hamming_map`, `hamming_map_best`, `hamming_map_worst`: mAP@all, in
               expectation over all orders of ties, and for the best and worst of them.
 
@@ -77,6 +55,9 @@ class HammingAccuracyCalculator(AccuracyCalculator):
               `hamming_hit_rate_at_k`, or Recall@K: whether any of the first k is relevant.
 
               `hamming_mrr`: 1 / rank of the first relevant item.
+
+              `hamming_map_at_r`: mAP@R, with as many ranks as the query has relevant
+              items, as PML defines it.
 
               `hamming_ndcg`, `hamming_ndcg_at_k`, `hamming_acg_at_k`, `hamming_wap`,
               `hamming_wap_at_k`: by grades, the number of shared labels or `relevance`.
@@ -94,7 +75,6 @@ class HammingAccuracyCalculator(AccuracyCalculator):
               k and r may be any number, several at once: `hamming_map_at_100`,
               `Recall@5`, `precision_at_radius_7`. Hooks record names as columns of SQL,
               which `Recall@5` cannot be: name it `hamming_hit_rate_at_5` there.
->>>>>>> site
               All metrics of PML's own calculator can be named in `include`; they then run
               on the codes with `HammingKNN` (ties by index), under PML's definitions.
               A precision-recall curve is no number: see `ranking.precision_recall_curve`.
