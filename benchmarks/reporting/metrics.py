@@ -88,6 +88,7 @@ for _metric in (
         "up",
         "P@10: relevant share of the first ten, in expectation over ties",
         lambda items, hits: precision_at_k(items, hits, 10),
+        published=False,
     ),
     Metric(
         "top10_tied",
@@ -97,6 +98,7 @@ for _metric in (
         "top 10 tied: share of the queries whose ten nearest all lie at one distance, so "
         "that their order is chance",
         lambda items, hits: tied_at_k(items, 10),
+        published=False,
     ),
     Metric(
         "p_at_radius_2",
@@ -186,6 +188,7 @@ for _metric in (
         _SHARE,
         "up",
         "mAP@R, asymmetric: as both say",
+        published=False,
     ),
     Metric(
         "asymmetric_p_at_10",
