@@ -125,7 +125,7 @@ def _lines(summary: Summary, found: dict[str, list[Contender]]) -> Figure:
         axes.set_xticks(lengths_of(each.values for each in own))
         axes.set_xlabel("bits an item takes")
         axes.set_title(f"{dataset}: {METRICS[metric].label}", fontsize=9)
-    figures.legend(figure, below=2 if len(found) == 1 else 3)
+    figures.legend(figure, below=2)
     return figure
 
 
