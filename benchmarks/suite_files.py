@@ -138,6 +138,8 @@ def _quality_suite(
         "tuned": None,
     }
     suite = _with_trunk(_build(QualitySuite, content, path), path)
+    if suite.settings_of is not None:
+        check_known(f"settings_of in {path.name}", [suite.settings_of], suite_names())
     names = [entry.name for entry in suite.entries]
     if len(set(names)) < len(names):
         raise ValueError(f"{path.name} names a method twice: {', '.join(names)}")

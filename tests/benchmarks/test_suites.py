@@ -252,3 +252,20 @@ def test_a_variant_is_a_control_unless_the_file_says_otherwise(tmp_path):
     path.write_text(path.read_text().replace("family: nm", "family: merged"))
     with pytest.raises(ValueError, match=r"unknown family of mine in s\.yml 'merged'"):
         load_suite(str(path))
+
+
+def test_settings_may_be_those_of_another_suite_until_there_are_own_ones():
+    for own, other in zip(load_suites("both"), load_suites("unseen"), strict=True):
+        assert own.tuned.source == other.tuned.source
+        assert own.tuned.settings == other.tuned.settings
+        words = " ".join(protocol(own, [], "command"))
+        assert "those of suite unseen on this set" in words
+        assert "no test query took part" not in words
+        assert "no test query took part" in " ".join(protocol(other, [], "command"))
+
+
+def test_settings_of_an_unknown_suite_are_refused(tmp_path):
+    path = tmp_path / "s.yml"
+    path.write_text(f"{GOOD}settings_of: nowhere\n")
+    with pytest.raises(ValueError, match=r"unknown settings_of in s\.yml 'nowhere'; known"):
+        load_suite(str(path))
