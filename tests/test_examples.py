@@ -86,6 +86,7 @@ def test_two_processes_merge_alike():
 def test_notebooks_print_what_they_show(path, capsys):
     from matplotlib import pyplot
 
+    pyplot.close("all")  # what other tests of this process left open
     names = {"__name__": path.stem}
     drawn = 0
     for cell in json.loads(path.read_text())["cells"]:
