@@ -182,7 +182,7 @@ def test_list_names_everything(capsys):
     [
         (["run", "--suite", "quik"], "unknown suite 'quik'; known: "),
         (["run", "--suite", "no.yml"], "there is no suite file no.yml"),
-        (["run", "--methods", "dspsh"], "unknown method of quick 'dspsh'; known: itq, con"),
+        (["run", "--methods", "dspsh"], "unknown method of quick 'dspsh'; known: itq, sig"),
         (["run", "--bits", "16"], "unknown bits of quick 16; known: 12, 24, 48"),
         (["run", "--seeds", "1000"], "seeds [1000] of quick served to tune it"),
         (["run", "--suite", "kernels", "--bits", "12"], "takes no --bits"),

@@ -187,7 +187,7 @@ def test_a_chart_of_lines_dots_or_ratios(summary, timed, tmp_path):  # noqa: F81
         "_itq",
         "_supcon",
         "loss alone: sign(SupCon)",
-        "others: ITQ on raw features",
+        "quantizers: ITQ on raw features",
     ]
     np.testing.assert_allclose(drawn[3].get_xydata(), [[12, 0.62], [24, 0.24]])
     assert lines.axes[0].get_xlabel() == "bits an item takes"
