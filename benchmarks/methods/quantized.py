@@ -65,6 +65,8 @@ class Prepared:
 
     def fit(self, features: Tensor, labels: Tensor, database: Any = None) -> None:
         """Whiten by the labels, then fit."""
+        if self.uses_database and database is None:
+            raise ValueError("it is fitted on the database: pass fit(..., database=items)")
         fitted = features if database is None else database
         self.mean = fitted.mean(0)
         if self.whiten:

@@ -86,6 +86,12 @@ def test_what_is_fitted_on(database):
     torch.testing.assert_close(method.mean, (shifted if database else X).mean(0))
 
 
+def test_the_database_is_not_replaced_by_training_items():
+    for name in ("signs_raw_database", "product_raw_database", "cca_itq", "floats_raw"):
+        with pytest.raises(ValueError, match=r"fit\(\.\.\., database=items\)"):
+            made(name).fit(X, Y)
+
+
 def test_whitening_needs_labels_of_one_class():
     for labels in (None, torch.zeros(300, 5)):
         with pytest.raises(Unsuited, match="one class an item"):
