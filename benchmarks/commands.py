@@ -19,7 +19,7 @@ from .running.contests import KERNELS
 from .running.devices import Machine, check_device
 from .running.inputs import check_inputs
 from .specs import Selection, plan, plan_kernels, spec_of
-from .suite_files import load_suites, suite_names
+from .suite_files import about_suite, load_suites, suite_names
 from .suites import KernelSuite, QualitySuite, Suite, narrow
 from .training.trunks import TRUNKS
 
@@ -29,7 +29,7 @@ BASELINES = Path(__file__).resolve().parent.parent / "docs" / "results"
 
 def list_names(options: Namespace) -> int:
     """Name everything that has a name."""
-    print(f"suites: {', '.join(suite_names())}")
+    _print_table("suites", {name: about_suite(name) for name in suite_names()})
     print(f"metrics: {', '.join(METRICS)}")
     print(f"kernels: {', '.join(KERNELS)}")
     print(f"protocols: {', '.join(PROTOCOLS)}")

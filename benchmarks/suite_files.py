@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import MISSING, fields, replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,6 +25,16 @@ def suite_names() -> list[str]:
     """List the suites that have a file in `configs` (files of tuned settings aside)."""
     names = (path.stem for path in CONFIGS.glob("*.yml"))
     return sorted(name for name in names if not name.endswith("_tuned"))
+
+
+def about_suite(name: str) -> str:
+    """Say what a suite is for and how long it takes: the comment its file begins with."""
+    lines = suite_path(name).read_text().splitlines()
+    return " ".join(line[1:].strip() for line in takewhile(_is_comment, lines))
+
+
+def _is_comment(line: str) -> bool:
+    return line.startswith("#")
 
 
 def load_suites(

@@ -16,7 +16,7 @@ from benchmarks.reporting.notes import protocol
 from benchmarks.results import key_of
 from benchmarks.search import Choice, LogUniform
 from benchmarks.specs import make_spec, plan, spec_of
-from benchmarks.suite_files import load_suite, load_suites, suite_names
+from benchmarks.suite_files import about_suite, load_suite, load_suites, suite_names
 from benchmarks.suites import narrow
 
 
@@ -269,3 +269,8 @@ def test_settings_of_an_unknown_suite_are_refused(tmp_path):
     path.write_text(f"{GOOD}settings_of: nowhere\n")
     with pytest.raises(ValueError, match=r"unknown settings_of in s\.yml 'nowhere'; known"):
         load_suite(str(path))
+
+
+@pytest.mark.parametrize("name", suite_names())
+def test_each_suite_says_what_it_is_for(name):
+    assert about_suite(name).endswith(".")
