@@ -16,6 +16,8 @@ pytestmark = pytest.mark.skipif(
 TASKS = {
     "other classes (unseen)": "unseen",
     "trained and other classes in one database": "both",
+    "similar items, no labels": "unlabelled",
+    "classes of the training (seen)": "seen",
 }
 METRICS = {"mAP@all": "map", "Recall@1": "recall_at_1", "mAP@R": "map_at_r"}
 OURS = ("adapted", "nm")
