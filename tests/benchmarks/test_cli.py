@@ -6,15 +6,10 @@ import yaml
 
 from benchmarks.__main__ import main, parser
 from benchmarks.commands import _command
-from benchmarks.pool import Outcome
 from benchmarks.results import Store
 from benchmarks.running import runner
 from benchmarks.running.quality import execute
-
-
-def in_this_process(function, jobs, processes, timeout_s, parents=False):
-    for index, job in enumerate(jobs):
-        yield index, Outcome(function(job))
+from tests.benchmarks.conftest import in_this_process
 
 
 def raw_results(out):
@@ -87,7 +82,7 @@ def test_reports_are_written(finished):
 def test_a_second_run_skips_what_is_done(copied, smoke_file, capsys):
     paths = raw_results(copied)
     before = [path.read_bytes() for path in paths]
-    arguments = ["run", "--suite", str(smoke_file), "--out", str(copied)]
+    arguments = ["run", "--suite", str(smoke_file), "--out", str(copied), "--jobs", "1"]
     assert main([*arguments, "--methods", "itq", "supcon_nm"]) == 0
     assert "0 runs done, 4 skipped, 0 failed" in capsys.readouterr().out
     assert [path.read_bytes() for path in paths] == before
@@ -95,7 +90,7 @@ def test_a_second_run_skips_what_is_done(copied, smoke_file, capsys):
 
 def test_results_of_other_origin_are_pointed_out(copied, smoke_file, capsys, monkeypatch):
     where = ["--suite", str(smoke_file), "--out", str(copied)]
-    arguments = ["run", *where, "--methods", "itq"]
+    arguments = ["run", *where, "--methods", "itq", "--jobs", "1"]
     assert main(arguments) == 0
     assert "note" not in capsys.readouterr().err
     monkeypatch.setattr(runner, "environment", lambda: {"code": "changed"})
@@ -162,7 +157,7 @@ def test_tuning_writes_what_the_suite_reads(
     assert origin == outcome["made_with"]
     assert yaml.safe_load(chosen)["methods"]["itq"] == outcome["chosen"]
     assert yaml.safe_load(chosen)["trials"] == 2
-    assert main(["report", *arguments]) == 0
+    assert main(["report", *arguments, "--jobs", "1"]) == 0
     assert "chosen from 2 random trials" in (tmp_path / "tiny" / "table.md").read_text()
 
     everything = ["--suite", str(suite), "--out", str(tmp_path)]

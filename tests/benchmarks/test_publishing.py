@@ -69,7 +69,7 @@ TABLE = """# Suite s: 1 method
 @pytest.fixture
 def published(copied, smoke_file, tmp_path):
     """Publish the smoke suite by the command: (its whole summary, the folder)."""
-    where = ["--suite", str(smoke_file), "--out", str(copied)]
+    where = ["--suite", str(smoke_file), "--out", str(copied), "--jobs", "1"]
     assert main(["report", *where, "--publish", str(tmp_path / "published")]) == 0
     return load_summary(copied / "smoke" / "summary.json"), tmp_path / "published"
 

@@ -15,7 +15,7 @@ from pml_nmlayer.heads.unfinished import UnfinishedHeadWarning
 from pml_nmlayer.layers import ProgressiveHead
 from pml_nmlayer.ranking import mean_average_precision
 from tests.digits import digits
-from tests.processes import process_group
+from tests.processes import process_group, run_group
 
 X = torch.randn(300, 10, generator=torch.Generator().manual_seed(0))
 LABELS = torch.arange(300) % 4
@@ -221,7 +221,7 @@ def work(rank, world, folder):
 
 
 def test_processes_take_over_what_the_first_one_learns(tmp_path):
-    torch.multiprocessing.spawn(work, (2, str(tmp_path)), nprocs=2)
+    run_group(work, 2, 2, str(tmp_path))
     states = [torch.load(tmp_path / str(rank)) for rank in range(2)]
     torch.testing.assert_close(states[0], states[1], rtol=0, atol=0)
     alone = head_of(1)

@@ -16,7 +16,7 @@ from pml_nmlayer.codes import binarize
 from pml_nmlayer.heads.outputs import CarriedOutputs, HeadOutputs, unpack
 from pml_nmlayer.layers import ProgressiveHead
 from pml_nmlayer.losses import DPSHLoss, NMLoss
-from tests.processes import process_group
+from tests.processes import process_group, run_group
 
 X = torch.randn(12, 6, generator=torch.Generator().manual_seed(0))
 Y = torch.arange(12) % 4
@@ -384,6 +384,4 @@ def in_two_processes(rank, folder):
 
 
 def test_pml_distributed_wrapper_on_either_side(tmp_path):
-    torch.multiprocessing.start_processes(
-        in_two_processes, (str(tmp_path),), nprocs=2, start_method="spawn"
-    )
+    run_group(in_two_processes, 2, str(tmp_path))

@@ -24,7 +24,8 @@ from pml_nmlayer.layers import ProgressiveHead
 from pml_nmlayer.losses import NMLoss
 from pml_nmlayer.samplers import MultiLabelMPerClassSampler
 from tests.digits import digits, trunk_and_head
-from tests.retrieval.killed import kill_at, start, was_killed
+from tests.processes import start
+from tests.retrieval.killed import kill_at, was_killed
 
 CPU = torch.device("cpu")
 EPOCHS = 7

@@ -21,7 +21,8 @@ from pml_nmlayer.merging.nm_layer import Merge
 from pml_nmlayer.retrieval import HashEncoder, export_onnx, export_program
 from pml_nmlayer.retrieval.states import checksum
 from tests.digits import digits, trunk_and_head
-from tests.retrieval.killed import KILLED, exit_codes, kill_at, start
+from tests.processes import exit_codes, start
+from tests.retrieval.killed import KILLED, kill_at
 
 # torch.onnx.export copies programs in a way that torch itself declares old
 pytestmark = pytest.mark.filterwarnings("ignore:.isinstance.treespec:FutureWarning")
