@@ -54,7 +54,7 @@ def run_group(target: Callable[..., None], world: int, *arguments: Any) -> None:
 
 
 def run_as_torchrun(world: int, script: Path, folder: Path) -> list[str]:
-    """Run a script in a folder, with what torchrun tells its processes; what each prints."""
+    """Run a script in a folder, as torchrun does; return what each process prints."""
     store = torch.distributed.TCPStore(
         "127.0.0.1", 0, is_master=True, wait_for_workers=False
     )
