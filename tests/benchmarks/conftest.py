@@ -15,6 +15,7 @@ import pytest
 import torch
 from filelock import FileLock
 
+from benchmarks import commands
 from benchmarks.pool import Outcome
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -107,6 +108,12 @@ def finished(smoke_file, tmp_path_factory):
 def copied(finished, tmp_path):
     """Copy the results of the smoke suite, for a command that writes reports anew."""
     return shutil.copytree(finished[-1], tmp_path / "copied")
+
+
+@pytest.fixture
+def no_report(monkeypatch):
+    """Let `run` end without its report, which takes seconds to draw."""
+    monkeypatch.setattr(commands, "_report", lambda *arguments: None)
 
 
 @pytest.fixture

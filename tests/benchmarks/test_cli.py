@@ -79,6 +79,7 @@ def test_reports_are_written(finished):
     assert (out / "smoke" / "map_vs_bits.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.usefixtures("no_report")
 def test_a_second_run_skips_what_is_done(copied, smoke_file, capsys):
     paths = raw_results(copied)
     before = [path.read_bytes() for path in paths]
@@ -88,17 +89,18 @@ def test_a_second_run_skips_what_is_done(copied, smoke_file, capsys):
     assert [path.read_bytes() for path in paths] == before
 
 
+@pytest.mark.usefixtures("no_report")
 def test_results_of_other_origin_are_pointed_out(copied, smoke_file, capsys, monkeypatch):
     where = ["--suite", str(smoke_file), "--out", str(copied)]
     arguments = ["run", *where, "--methods", "itq", "--jobs", "1"]
     assert main(arguments) == 0
     assert "note" not in capsys.readouterr().err
-    monkeypatch.setattr(runner, "environment", lambda: {"code": "changed"})
-    assert main(arguments) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(runner, "environment", lambda: {"code": "changed"})
+        assert main(arguments) == 0
     said = capsys.readouterr().err
     assert "2 of the skipped results come from other code" in said
     assert "device" not in said
-    monkeypatch.undo()
     path = next(p for p in raw_results(copied) if '"method": "itq"' in p.read_text())
     path.write_text(path.read_text().replace('"device": "cpu"', '"device": "cuda (H100)"'))
     assert main(arguments) == 0

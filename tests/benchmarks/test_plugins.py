@@ -113,6 +113,7 @@ def test_a_method_of_a_file_is_tuned_run_and_reported(suite, tmp_path, done):
     assert "my_signs" in (tmp_path / "s_tuned.yml").read_text()
 
 
+@pytest.mark.usefixtures("no_report")
 def test_results_of_another_version_of_the_file_are_not_taken(
     suite, tmp_path, done, monkeypatch
 ):
