@@ -26,7 +26,6 @@ _IMPORTED = [
     # their tests start dozens
     "tests.hooks.test_checkpoints",
     "tests.retrieval.test_encode_to_file",
-    "tests.retrieval.test_export",
     "tests.retrieval.test_saving_encoders",
 ]
 
