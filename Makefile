@@ -21,8 +21,8 @@ leaderboard: $(READY)  ## one page of all published and all own results
 	$(BIN)/python -m benchmarks leaderboard
 
 test: $(READY)
-	# Two processes of one thread each; a file stays in one, with what it has set up
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	# Two processes of one thread each: each has half of the files, and helps the slower one
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 # Beside the environment, not in it: with a CPU-only torch, the wheel from PyPI breaks
 # `import lightning`. The trunks need none of its compiled operators.

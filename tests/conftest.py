@@ -13,6 +13,8 @@ DTYPES = [
     for name in os.environ.get("TEST_DTYPES", "float32,float64").split(",")
 ]
 
+collect_ignore = ["smoke"]  # scripts, which `make test-dist` runs
+
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
@@ -31,6 +33,13 @@ def dtype(request):
 def _seed():
     torch.manual_seed(0)
     np.random.seed(0)  # noqa: NPY002, PML's samplers draw from the global generator
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collect_file():
+    """Look for examples in docstrings of the package alone: those of tests have none."""
+    found = yield
+    return [each for each in found if type(each).__name__ != "DoctestModule"]
 
 
 def pytest_collection_modifyitems(items):

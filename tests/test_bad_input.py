@@ -445,17 +445,17 @@ CELLS = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        pytest.param(call, message, id=f"{name}-{i}")
-        for i, (name, call, message) in enumerate(CELLS)
-    ],
-)
-def test_is_refused(call, message):
-    with pytest.raises((ValueError, TypeError, NotImplementedError)) as caught:
-        call()
-    assert re.search(message, str(caught.value)), str(caught.value)
+@pytest.mark.parametrize("name", sorted({name for name, _, _ in CELLS}))
+def test_is_refused(name):
+    faults = []
+    for i, (entry, call, message) in enumerate(CELLS):
+        if entry == name:
+            try:
+                faults.append(f"{i}: took it, and returned {call()}")
+            except (ValueError, TypeError, NotImplementedError) as error:
+                if not re.search(message, str(error)):
+                    faults.append(f"{i}: says {error}, not {message}")
+    assert faults == []
 
 
 # Rules, constants, parts that other rooms use after these checks, and NMLoss, which has

@@ -29,7 +29,7 @@ from pytorch_metric_learning.utils.distributed import (
 from pml_nmlayer.labels import LabelSets
 from pml_nmlayer.losses import DPSHLoss, HashCrossBatchMemory, MultiLabelLoss
 from pml_nmlayer.miners import MultiLabelMiner
-from tests.processes import process_group
+from tests.processes import process_group, run_group
 
 WORLD, SHARD, D, K = 2, 6, 5, 8
 
@@ -117,7 +117,7 @@ def run_here(rank, name, mode, kind):
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     folder = str(tmp_path_factory.mktemp("processes"))
-    torch.multiprocessing.spawn(work, args=(folder,), nprocs=WORLD)
+    run_group(work, WORLD, folder)
     return [torch.load(f"{folder}/{rank}.pt") for rank in range(WORLD)]
 
 

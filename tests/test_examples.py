@@ -1,20 +1,23 @@
 """Examples and notebooks run, and leave what they say they leave."""
 
+import io
 import json
 import os
 import re
 import runpy
 import signal
-import subprocess
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
+import torch
+
+from tests.processes import exit_codes, run_as_torchrun, start
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "docs" / "examples"
 NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
 
 @pytest.fixture(autouse=True)
@@ -49,37 +52,41 @@ def test_all_examples_have_a_test():
         assert path.stem == "pml_before" or f'"{path.stem}' in text, path.name
 
 
-def test_a_killed_training_goes_on_to_the_same_weights(tmp_path):
-    def start(folder):
-        folder.mkdir(exist_ok=True)
-        command = [sys.executable, str(EXAMPLES / "resume.py"), str(folder)]
-        return subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True)
+def resume(folder, killed_at=None):
+    """Run the example in this process, and kill it once it has printed some words."""
 
-    whole, _ = start(tmp_path / "whole").communicate(timeout=120)
-    process = start(tmp_path / "killed")
-    for line in process.stdout:
-        if line.startswith("epoch 3"):
-            process.send_signal(signal.SIGKILL)
-            break
-    process.wait(timeout=60)
-    process.stdout.close()
-    rest, _ = start(tmp_path / "killed").communicate(timeout=120)
-    assert "epoch 1" not in rest
+    class Printed(io.TextIOWrapper):
+        def write(self, text):
+            super().write(text)
+            if killed_at is not None and text.startswith(killed_at):
+                self.flush()
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    torch.set_num_threads(1)
+    with Printed((folder / "printed.txt").open("wb")) as file, redirect_stdout(file):
+        sys.argv = ["resume.py", str(folder)]
+        runpy.run_path(str(EXAMPLES / "resume.py"), run_name="__main__")
+
+
+def test_a_killed_training_goes_on_to_the_same_weights(tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    whole.mkdir(), killed.mkdir()
+    assert exit_codes(start(resume, whole), start(resume, killed, "epoch 3")) == [
+        0,
+        -signal.SIGKILL,
+    ]
+    assert (killed / "printed.txt").read_text().splitlines()[-1].startswith("epoch 3")
+    assert exit_codes(start(resume, killed)) == [0]
+    whole, rest = ((each / "printed.txt").read_text() for each in (whole, killed))
+    assert rest.startswith("epoch 4")
     assert rest.splitlines()[-1] == whole.splitlines()[-1]
     assert rest.splitlines()[-1].startswith("checksum")
 
 
-def test_two_processes_merge_alike():
-    command = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run(
-        [sys.executable, "-m", *command, str(EXAMPLES / "ddp.py")],
-        env=ENVIRONMENT,
-        check=True,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert "2 processes merged to 12 bits" in done.stdout
+def test_two_processes_merge_alike(tmp_path):
+    first, second = run_as_torchrun(2, EXAMPLES / "ddp.py", tmp_path)
+    assert "2 processes merged to 12 bits" in first
+    assert second == ""
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

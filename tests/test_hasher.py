@@ -28,6 +28,12 @@ def digits():
     return x[:900].astype(np.float32), y[:900]
 
 
+@pytest.fixture(scope="module")
+def fitted(digits):
+    """What is learned from all digits, without labels."""
+    return Hasher(bits=12).fit(digits[0])
+
+
 @pytest.fixture
 def few_steps(monkeypatch):
     monkeypatch.setattr(hasher, "fit_codes", partial(fit_codes, steps=3))
@@ -87,11 +93,11 @@ def test_it_can_be_cloned_and_refuses_other_widths(digits):
         Hasher(bits=0).fit(x)
 
 
-def test_unlabelled_digits_are_found_again(digits):
+def test_unlabelled_digits_are_found_again(digits, fitted):
     import faiss
 
     x, y = digits
-    codes = unpack_codes(torch.from_numpy(Hasher(bits=12).fit(x).encode(x)), 12)
+    codes = unpack_codes(torch.from_numpy(fitted.encode(x)), 12)
     itq = faiss.ITQTransform(x.shape[1], 12, True)
     itq.train(x - x.mean(0))
     rival = torch.from_numpy(itq.apply(x - x.mean(0))).sign()
@@ -189,12 +195,12 @@ def test_an_update_keeps_most_bits_where_they_are(digits, labels, tmp_path):
     assert (loaded.encode(x) == fitted.encode(x)).all()
 
 
-def test_an_update_is_as_good_as_another_fit(digits):
+def test_an_update_is_as_good_as_another_fit(digits, fitted):
     x, y = digits
     few, labels = x[y < 2], torch.from_numpy(y)
     old = Hasher(bits=12).fit(few)
     scores = []
-    for each in (old, copy.deepcopy(old).update(x), Hasher(bits=12).fit(x)):
+    for each in (old, copy.deepcopy(old).update(x), fitted):
         c = unpack_codes(torch.from_numpy(each.encode(x)), 12)
         scores.append(mean_average_precision(c[:200], labels[:200], c[200:], labels[200:]))
     assert scores[1] > scores[0] + 0.1

@@ -1,6 +1,7 @@
 """The headline figures of README and pages follow from the stored summaries."""
 
 import re
+from functools import cache
 from pathlib import Path
 from statistics import fmean
 
@@ -38,10 +39,15 @@ def better(row, metric, bits, ways):
     return max((each for each in found if each is not None), default=None)
 
 
+@cache
+def data_sets(suite):
+    return [*load_summary(RESULTS / suite / "summary.json")["datasets"].values()]
+
+
 def cell(suite, metric, bits, ways):
     """Hasher, the best rival at equal bits, and the best floats: means over data sets."""
     ours, rivals, floats = [], [], []
-    for part in load_summary(RESULTS / suite / "summary.json")["datasets"].values():
+    for part in data_sets(suite):
         rows = part["rows"].values()
         ours.append(better(part["rows"]["hasher"], metric, bits, ways))
         known = [

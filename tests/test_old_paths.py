@@ -1,7 +1,6 @@
 """Paths and names of version 0.1 work with a warning until 1.0."""
 
 import importlib
-import subprocess
 import sys
 
 import pytest
@@ -28,8 +27,6 @@ NAMES = {
     "scorers": "Correlation",
     "similarity": "shared_label",
 }
-# Rooms that the public contract names
-ROOMS = "codes hamming ranking layers losses hooks evaluation retrieval".split()
 
 
 @pytest.mark.parametrize("old", MOVED)
@@ -44,15 +41,6 @@ def test_old_paths_warn_and_lead_to_the_same_thing(old):
         module.__getattr__("gone")
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_rooms_of_the_contract_do_not_warn(room):
-    command = [sys.executable, "-W", "error::DeprecationWarning:pml_nmlayer"]
-    done = subprocess.run(
-        [*command, "-c", f"import pml_nmlayer.{room}"], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-
-
 @pytest.mark.parametrize("name", pml_nmlayer.__all__)
 def test_the_root_exports_what_the_contract_names(name):
     assert getattr(pml_nmlayer, name) is not None
@@ -64,9 +52,3 @@ def test_an_unknown_name_of_the_root_is_refused():
         pml_nmlayer.__getattr__("gone")
     with pytest.raises(ImportError):
         importlib.import_module("pml_nmlayer.gone")
-
-
-def test_importing_the_root_imports_no_torch():
-    script = "import sys, pml_nmlayer; print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert done.stdout.strip() == "False", done.stderr

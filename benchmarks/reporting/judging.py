@@ -31,7 +31,7 @@ def judged_all(store: Store, specs: Sequence[Spec], processes: int) -> list[Metr
     Args:
         store: where raw results lie.
         specs: the runs.
-        processes: worker processes; 0 computes in this one.
+        processes: worker processes; fewer than two compute in this one.
     """
     done = [store.has_result(spec) for spec in specs]
     found = [
@@ -49,7 +49,7 @@ def _judge_each(
     jobs: Sequence[tuple[Store, Spec]], processes: int
 ) -> Iterator[tuple[int, Metrics]]:
     """Yield the place of each job and its metrics, as they come."""
-    if processes == 0 or len(jobs) < 2:
+    if processes < 2 or len(jobs) < 2:  # a worker takes seconds to start
         yield from ((place, _judge(job)) for place, job in enumerate(jobs))
         return
     outcomes = run_jobs(_judge, jobs, processes, _TIMEOUT_S)

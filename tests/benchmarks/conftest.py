@@ -1,16 +1,22 @@
 """One small suite, run once through the real command line; many tests look at it."""
 
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+import traceback
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
+
+from benchmarks import commands
+from benchmarks.pool import Outcome
 
 ROOT = Path(__file__).resolve().parents[2]
 SMOKE = """
@@ -31,6 +37,15 @@ tuning: {trials: 2, seeds: [7]}
 MANY = SMOKE.replace("seeds: [0, 1]", "seeds: [0, 1, 2, 3, 4, 5, 6]").replace(
     "epochs: 4\n", "epochs: 30\n"
 )
+
+
+def in_this_process(function, jobs, processes, timeout_s, parents=False):
+    """Stand in for `run_jobs`, without the seconds that a worker needs to start."""
+    for index, job in enumerate(jobs):
+        try:
+            yield index, Outcome(function(job))
+        except Exception:
+            yield index, Outcome(error=traceback.format_exc())
 
 
 def command(*arguments, **options):
@@ -72,18 +87,33 @@ def interrupted(folder):
 
 
 @pytest.fixture(scope="session")
-def finished(smoke_file, folder):
-    """Run the smoke suite in two processes: (status, both outputs, results to be read)."""
-    out = folder / "results"
-    process = command("run", "--suite", smoke_file, "--jobs", 2, "--out", out)
-    output, errors = process.communicate(timeout=240)
-    return process.returncode, output, errors, out
+def finished(smoke_file, tmp_path_factory):
+    """Run the smoke suite as a command: (status, both outputs, results to be read).
+
+    Processes of pytest-xdist share one run.
+    """
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    told, out = shared / "told.json", shared / "results"
+    with FileLock(shared / "told.lock"):
+        if not told.exists():
+            process = command("run", "--suite", smoke_file, "--jobs", 1, "--out", out)
+            output, errors = process.communicate(timeout=240)
+            told.write_text(json.dumps([process.returncode, output, errors]))
+    return *json.loads(told.read_text()), out
 
 
 @pytest.fixture
 def copied(finished, tmp_path):
     """Copy the results of the smoke suite, for a command that writes reports anew."""
     return shutil.copytree(finished[-1], tmp_path / "copied")
+
+
+@pytest.fixture
+def no_report(monkeypatch):
+    """Let `run` end without its report, which takes seconds to draw."""
+    monkeypatch.setattr(commands, "_report", lambda *arguments: None)
 
 
 @pytest.fixture

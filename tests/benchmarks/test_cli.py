@@ -6,15 +6,10 @@ import yaml
 
 from benchmarks.__main__ import main, parser
 from benchmarks.commands import _command
-from benchmarks.pool import Outcome
 from benchmarks.results import Store
 from benchmarks.running import runner
 from benchmarks.running.quality import execute
-
-
-def in_this_process(function, jobs, processes, timeout_s, parents=False):
-    for index, job in enumerate(jobs):
-        yield index, Outcome(function(job))
+from tests.benchmarks.conftest import in_this_process
 
 
 def raw_results(out):
@@ -84,26 +79,28 @@ def test_reports_are_written(finished):
     assert (out / "smoke" / "map_vs_bits.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.usefixtures("no_report")
 def test_a_second_run_skips_what_is_done(copied, smoke_file, capsys):
     paths = raw_results(copied)
     before = [path.read_bytes() for path in paths]
-    arguments = ["run", "--suite", str(smoke_file), "--out", str(copied)]
+    arguments = ["run", "--suite", str(smoke_file), "--out", str(copied), "--jobs", "1"]
     assert main([*arguments, "--methods", "itq", "supcon_nm"]) == 0
     assert "0 runs done, 4 skipped, 0 failed" in capsys.readouterr().out
     assert [path.read_bytes() for path in paths] == before
 
 
+@pytest.mark.usefixtures("no_report")
 def test_results_of_other_origin_are_pointed_out(copied, smoke_file, capsys, monkeypatch):
     where = ["--suite", str(smoke_file), "--out", str(copied)]
-    arguments = ["run", *where, "--methods", "itq"]
+    arguments = ["run", *where, "--methods", "itq", "--jobs", "1"]
     assert main(arguments) == 0
     assert "note" not in capsys.readouterr().err
-    monkeypatch.setattr(runner, "environment", lambda: {"code": "changed"})
-    assert main(arguments) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(runner, "environment", lambda: {"code": "changed"})
+        assert main(arguments) == 0
     said = capsys.readouterr().err
     assert "2 of the skipped results come from other code" in said
     assert "device" not in said
-    monkeypatch.undo()
     path = next(p for p in raw_results(copied) if '"method": "itq"' in p.read_text())
     path.write_text(path.read_text().replace('"device": "cpu"', '"device": "cuda (H100)"'))
     assert main(arguments) == 0
@@ -162,7 +159,7 @@ def test_tuning_writes_what_the_suite_reads(
     assert origin == outcome["made_with"]
     assert yaml.safe_load(chosen)["methods"]["itq"] == outcome["chosen"]
     assert yaml.safe_load(chosen)["trials"] == 2
-    assert main(["report", *arguments]) == 0
+    assert main(["report", *arguments, "--jobs", "1"]) == 0
     assert "chosen from 2 random trials" in (tmp_path / "tiny" / "table.md").read_text()
 
     everything = ["--suite", str(suite), "--out", str(tmp_path)]

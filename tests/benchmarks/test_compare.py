@@ -11,7 +11,6 @@ from benchmarks.reporting.summary import save_summary
 from benchmarks.results import Store
 from benchmarks.specs import plan_kernels
 from benchmarks.suite_files import load_suites
-from tests.benchmarks.conftest import command
 from tests.benchmarks.test_summary import KERNELS, MADE
 
 SEEDS = ("0", "1")
@@ -182,17 +181,6 @@ def test_the_baseline_is_a_published_summary_by_default(finished, smoke_file, ca
     error = capsys.readouterr().err
     assert "there is no summary" in error
     assert "docs/results/smoke/summary.json" in error
-
-
-def test_the_command_exits_with_its_verdict(original, finished, smoke_file, tmp_path):
-    baseline = copy.deepcopy(original)
-    raised("supcon_nm", s0=0.2, s1=0.3)(baseline)
-    save_summary(tmp_path / "b.json", baseline)
-    arguments = ["--suite", smoke_file, "--out", finished[-1]]
-    process = command("compare", *arguments, "--baseline", tmp_path / "b.json")
-    output, errors = process.communicate(timeout=120)
-    assert process.returncode == 1, errors
-    assert output.splitlines()[-1].startswith("REGRESSION: 1 worse")
 
 
 def test_a_run_leaves_summary_and_statistics(finished):

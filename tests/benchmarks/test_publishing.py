@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -66,16 +67,18 @@ TABLE = """# Suite s: 1 method
 """
 
 
-@pytest.fixture
-def published(copied, smoke_file, tmp_path):
+@pytest.fixture(scope="module")
+def published(finished, smoke_file, tmp_path_factory):
     """Publish the smoke suite by the command: (its whole summary, the folder)."""
-    where = ["--suite", str(smoke_file), "--out", str(copied)]
-    assert main(["report", *where, "--publish", str(tmp_path / "published")]) == 0
-    return load_summary(copied / "smoke" / "summary.json"), tmp_path / "published"
+    folder = tmp_path_factory.mktemp("published")
+    copied = shutil.copytree(finished[-1], folder / "copied")
+    where = ["--suite", str(smoke_file), "--out", str(copied), "--jobs", "1"]
+    assert main(["report", *where, "--publish", str(folder / "published")]) == 0
+    return load_summary(copied / "smoke" / "summary.json"), folder / "published"
 
 
 def test_equal_results_are_the_same_after_publishing(
-    published, finished, smoke_file, capsys
+    published, finished, smoke_file, tmp_path, capsys
 ):
     whole, folder = published
     capsys.readouterr()
@@ -92,9 +95,9 @@ def test_equal_results_are_the_same_after_publishing(
     for values in worse["datasets"]["digits"]["rows"]["itq"]["values"]["map"].values():
         for seed in values:
             values[seed] += 0.01
-    save_small_summary(folder / "summary.json", worse)
+    save_small_summary(tmp_path / "summary.json", worse)
     capsys.readouterr()
-    assert main([*words, "--baseline", str(folder / "summary.json")]) == 1
+    assert main([*words, "--baseline", str(tmp_path / "summary.json")]) == 1
     assert "REGRESSION: 1 worse, " in capsys.readouterr().out
 
 

@@ -3,8 +3,6 @@
 import ast
 import shutil
 import statistics
-import subprocess
-import sys
 
 import pytest
 
@@ -102,15 +100,6 @@ def test_the_rule_can_fail():
     assert set(imported_rooms(HOUSE / "commands.py")) >= {"reporting", "running", "suites"}
     assert set(imported_rooms(HOUSE / "reporting" / "page.py")) == {"reporting", "results"}
     assert RANK["reporting"] > RANK["running"] > RANK["suites"] > RANK["methods"]
-
-
-def test_a_worker_process_needs_no_drawing():
-    heavy = {"matplotlib", "statsmodels"}
-    script = f"import sys, benchmarks.__main__; print({heavy} & {{*sys.modules}})"
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    assert done.stdout.strip() == "set()"
 
 
 def test_the_sources_that_decide_about_results_are_there(tmp_path, monkeypatch):

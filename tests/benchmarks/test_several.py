@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import yaml
 
+from benchmarks import commands
 from benchmarks.__main__ import main
 from benchmarks.running import runner
-from tests.benchmarks.test_cli import in_this_process, records
+from tests.benchmarks.conftest import in_this_process
+from tests.benchmarks.test_cli import records
 
 SUITE = """
 kind: quality
@@ -33,10 +35,11 @@ def arguments(tmp_path, monkeypatch, one_thread):
     np.savez(folder / "ids.npz", features=features, labels=np.arange(160) % 8)
     (tmp_path / "s.yml").write_text(SUITE)
     root = ["--data-root", str(tmp_path / "data")]
-    return ["--suite", str(tmp_path / "s.yml"), "--out", str(tmp_path / "out")], root
+    where = ["--suite", str(tmp_path / "s.yml"), "--out", str(tmp_path / "out")]
+    return [*where, "--jobs", "1"], root
 
 
-def test_every_data_set_has_its_table(arguments, tmp_path, capsys):
+def test_every_data_set_has_its_table(arguments, tmp_path, capsys, monkeypatch):
     where, root = arguments
     assert main(["run", *where, *root]) == 0
     printed = capsys.readouterr()
@@ -67,7 +70,9 @@ def test_every_data_set_has_its_table(arguments, tmp_path, capsys):
     for record in records(tmp_path / "out"):
         assert str(tmp_path) not in str(record["spec"])  # where the data lie is no matter
 
-    assert main(["run", *where, *root]) == 0
+    with monkeypatch.context() as patch:  # of the report, which is there
+        patch.setattr(commands, "_report", lambda *arguments: None)
+        assert main(["run", *where, *root]) == 0
     assert "0 runs done, 12 skipped, 0 failed" in capsys.readouterr().out
     whole = tmp_path / "out" / "s"
     before = {p.name: p.read_bytes() for p in whole.iterdir() if p.is_file()}
@@ -114,12 +119,12 @@ def test_a_set_that_the_suite_does_not_name_is_run_and_tuned(arguments, tmp_path
     assert f"--suite {tmp_path / 's.yml'} --dataset features:sets/ids.npz" in text
 
 
+@pytest.mark.usefixtures("no_report")
 def test_a_missing_data_set_fails_its_runs_alone(arguments, tmp_path, monkeypatch, capsys):
     path = tmp_path / "s.yml"
     path.write_text(SUITE.replace('"features:sets/ids.npz:unseen"', "digits"))
-    monkeypatch.undo()  # a real worker process is to record the error
     monkeypatch.delenv("PML_NMLAYER_DATA", raising=False)
-    status = main(["run", *arguments[0], "--methods", "itq", "--jobs", "1"])
+    status = main(["run", *arguments[0], "--methods", "itq"])
     assert status == 1
     printed = capsys.readouterr()
     assert "1 runs done, 0 skipped, 1 failed" in printed.out

@@ -22,8 +22,7 @@ from benchmarks.suite_files import load_suites
 from benchmarks.training import trunks
 from benchmarks.training.trunks import TRUNKS, load_trunk
 from benchmarks.training.vision import Images, Pictures, Transform
-from tests.benchmarks.conftest import ROOT
-from tests.benchmarks.test_cli import in_this_process
+from tests.benchmarks.conftest import ROOT, in_this_process
 
 needs_vision = pytest.mark.skipif(
     importlib.util.find_spec("torchvision") is None,

@@ -11,7 +11,7 @@ from pml_nmlayer.evaluation import HammingAccuracyCalculator, HammingRetrieval
 from pml_nmlayer.labels import jaccard
 from pml_nmlayer.ranking import mean_average_precision, mean_by_class
 from tests.hamming.test_hamming import random_codes, random_labels
-from tests.processes import process_group
+from tests.processes import process_group, run_group
 
 NAMES = (
     "hamming_map",
@@ -141,7 +141,7 @@ V_SEEDED = random_codes(60, 12, 9)
 
 
 def test_two_processes_equal_one(tmp_path):
-    torch.multiprocessing.spawn(work, (str(tmp_path),), nprocs=2)
+    run_group(work, 2, str(tmp_path))
     ranks = [torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1)]
     assert ranks[0] == ranks[1]
     order = torch.cat([torch.arange(60)[0::2], torch.arange(60)[1::2]])

@@ -1,7 +1,5 @@
 import json
-import os
-import subprocess
-import sys
+import math
 from pathlib import Path
 
 import pytest
@@ -15,34 +13,7 @@ from pml_nmlayer.evaluation import (
 )
 from pml_nmlayer.ranking import mean_average_precision, mean_over_queries
 from tests.hamming.test_hamming import random_codes, random_labels
-
-ROOT = Path(__file__).parents[2]
-
-# Run by torchrun; every rank writes what it computed.
-SCRIPT = """
-import json, sys
-import torch
-import torch.distributed as dist
-from tests.evaluation.test_sharded import cases
-from pml_nmlayer.evaluation import mean_over_ranks, query_share
-from pml_nmlayer.evaluation import sharded_mean_average_precision
-
-dist.init_process_group("gloo")
-rank = dist.get_rank()
-result = {
-    "map": [sharded_mean_average_precision(*args, **options) for args, options in cases()],
-    "shares": [[s.start, s.stop] for s in map(query_share, (7, 1, 0))],
-    "uneven": mean_over_ranks(torch.arange(1.0 + 2 * rank)),
-}
-for values in (torch.zeros(0), torch.full((3,), torch.nan)):
-    try:
-        result.setdefault("nothing", []).append(str(mean_over_ranks(values)))
-    except ValueError as error:
-        result["nothing"].append(str(error))
-with open(f"{sys.argv[1]}/{rank}.json", "w") as file:
-    json.dump(result, file)
-dist.destroy_process_group()
-"""
+from tests.processes import process_group, run_group
 
 
 def cases():
@@ -67,28 +38,30 @@ def cases():
     yield (packed[:31], z[:31], packed, z), {"bits": 11, "tie_order": "worst"}
 
 
+def work(rank, folder):
+    with process_group(rank, 2, folder):
+        result = {
+            "map": [
+                sharded_mean_average_precision(*args, **options)
+                for args, options in cases()
+            ],
+            "shares": [[s.start, s.stop] for s in map(query_share, (7, 1, 0))],
+            "uneven": mean_over_ranks(torch.arange(1.0 + 2 * rank)),
+            "nan": mean_over_ranks(torch.full((3,), torch.nan)),
+        }
+        with pytest.raises(ValueError, match="Q = 0 on every rank"):
+            mean_over_ranks(torch.zeros(0))
+        Path(folder, f"{rank}.json").write_text(json.dumps(result))
+
+
 def test_two_processes_equal_one(tmp_path):
-    script = tmp_path / "sharded.py"
-    script.write_text(SCRIPT)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += ["--nproc-per-node=2", str(script), str(tmp_path)]
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    done = subprocess.run(
-        command,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        timeout=180,
-    )
-    assert done.returncode == 0, done.stderr
+    run_group(work, 2, str(tmp_path))
     ranks = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)]
     expected = [mean_average_precision(*args, **options) for args, options in cases()]
     for result in ranks:
         assert result["map"] == pytest.approx(expected, abs=1e-12)
         assert result["uneven"] == pytest.approx((0 + 0 + 1 + 2) / 4)
-        message, nan = result["nothing"]
-        assert "Q = 0 on every rank" in message
-        assert nan == "nan"
+        assert math.isnan(result["nan"])
     assert ranks[0]["shares"] == [[0, 3], [0, 0], [0, 0]]
     assert ranks[1]["shares"] == [[3, 7], [0, 1], [0, 0]]
 

@@ -1,5 +1,4 @@
-import subprocess
-import sys
+import resource
 
 import pytest
 import torch
@@ -11,7 +10,9 @@ import pml_nmlayer.hamming.histograms as hamming_module
 from pml_nmlayer.codes import pack_codes
 from pml_nmlayer.hamming import grade_histograms, hamming_distance, hamming_histograms
 from pml_nmlayer.labels import jaccard
+from pml_nmlayer.ranking import mean_average_precision
 from tests import naive
+from tests.processes import exit_codes, start
 
 
 def random_codes(n, bits, seed=0):
@@ -231,31 +232,29 @@ def test_very_long_codes():
     assert torch.equal(counts[:, :, 900], items)
 
 
-SCRIPT = """
-import resource, torch
-from pml_nmlayer.ranking import mean_average_precision
-def peak():
+def peak_mb():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+
 def draw(n):
     return torch.randint(0, 256, (n, 8), dtype=torch.uint8), torch.randint(10, (n,))
-torch.set_num_threads(1)
-q, y = draw({queries})
-r, z = draw({items})
-mean_average_precision(q[:9], y[:9], r[:9], z[:9], bits=64)
-before = peak()
-mean_average_precision(q, y, r, z, bits=64)
-print(peak() - before)
-"""
+
+
+def judge_many(path, queries, items):
+    torch.set_num_threads(1)
+    (q, y), (r, z) = draw(queries), draw(items)
+    mean_average_precision(q[:9], y[:9], r[:9], z[:9], bits=64)
+    before = peak_mb()
+    mean_average_precision(q, y, r, z, bits=64)
+    path.write_text(str(peak_mb() - before))
 
 
 @pytest.mark.parametrize(("queries", "items"), [(60, 3_000_000), (60_000, 3_000)])
-def test_memory_is_bounded(queries, items):
+def test_memory_is_bounded(tmp_path, queries, items):
     # Unpacked, 3 million codes are 768 MB; all distances of either case are 720 MB.
-    script = SCRIPT.format(queries=queries, items=items)
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True
-    )
-    assert int(done.stdout) < 256
+    path = tmp_path / "more"
+    assert exit_codes(start(judge_many, path, queries, items)) == [0]
+    assert int(path.read_text()) < 256
 
 
 def test_empty_sides():

@@ -16,7 +16,7 @@ from pml_nmlayer.codes import binarize
 from pml_nmlayer.heads.outputs import CarriedOutputs, HeadOutputs, unpack
 from pml_nmlayer.layers import ProgressiveHead
 from pml_nmlayer.losses import DPSHLoss, NMLoss
-from tests.processes import process_group
+from tests.processes import process_group, run_group
 
 X = torch.randn(12, 6, generator=torch.Generator().manual_seed(0))
 Y = torch.arange(12) % 4
@@ -188,8 +188,12 @@ def test_checkpointing(options):
             loss(h, Y)
 
 
-@pytest.mark.parametrize("options", KINDS, ids=str)
-@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+# "aot_eager" traces all that "eager" does, and gradients too
+@pytest.mark.parametrize(
+    ("backend", "options"),
+    [("eager", KINDS[0]), *(("aot_eager", options) for options in KINDS)],
+    ids=str,
+)
 def test_compiled(options, backend):
     model = model_of(options)
     torch.compiler.reset()
@@ -322,10 +326,10 @@ def test_forward_passes_without_a_loss_hold_nothing(options):
     made = []
     for module in model.modules():
         module.register_forward_hook(lambda _, x, out: made.append(weakref.ref(out)))
-    for _ in range(2000):
+    for _ in range(200):
         model(X)
     gc.collect()
-    assert len(made) > 6000
+    assert len(made) > 600
     assert not any(each() is not None for each in made)
 
 
@@ -384,6 +388,4 @@ def in_two_processes(rank, folder):
 
 
 def test_pml_distributed_wrapper_on_either_side(tmp_path):
-    torch.multiprocessing.start_processes(
-        in_two_processes, (str(tmp_path),), nprocs=2, start_method="spawn"
-    )
+    run_group(in_two_processes, 2, str(tmp_path))

@@ -17,7 +17,7 @@ from pml_nmlayer.hooks import ProgressiveMerging, adapt_head, adapt_when_trained
 from pml_nmlayer.layers import ProgressiveHead
 from pml_nmlayer.losses import NMLoss
 from tests.digits import digits
-from tests.processes import process_group
+from tests.processes import process_group, run_group
 
 CPU = torch.device("cpu")
 logging.getLogger("PML").setLevel(logging.ERROR)
@@ -240,6 +240,6 @@ def work(rank, world, folder):
 
 
 def test_each_process_takes_over_the_head_of_the_first(tmp_path):
-    torch.multiprocessing.spawn(work, (2, str(tmp_path)), nprocs=2)
+    run_group(work, 2, 2, str(tmp_path))
     first, second = (torch.load(tmp_path / str(rank)) for rank in range(2))
     torch.testing.assert_close(first, second, rtol=0, atol=0)

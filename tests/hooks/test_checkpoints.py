@@ -24,7 +24,8 @@ from pml_nmlayer.layers import ProgressiveHead
 from pml_nmlayer.losses import NMLoss
 from pml_nmlayer.samplers import MultiLabelMPerClassSampler
 from tests.digits import digits, trunk_and_head
-from tests.retrieval.killed import kill_at, start, was_killed
+from tests.processes import start
+from tests.retrieval.killed import kill_at, was_killed
 
 CPU = torch.device("cpu")
 EPOCHS = 7
@@ -116,7 +117,7 @@ class Run:
 
 @pytest.mark.parametrize(
     ("schedule", "classes"),
-    [*((name, None) for name in SCHEDULES), ("epochs", 10), ("uneven", 10)],
+    [(name, 10 if name == "epochs" else None) for name in SCHEDULES],
 )
 def test_hook_container_goes_on_exactly_after_a_kill(tmp_path, schedule, classes):
     whole = Run(tmp_path / "whole", 0, schedule, num_classes=classes)

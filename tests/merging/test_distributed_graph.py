@@ -1,12 +1,4 @@
-"""The redundancy graph on several processes is that of one process on the union.
-
-This file is also the script that torchrun starts in each process.
-"""
-
-import datetime
-import os
-import subprocess
-import sys
+"""The redundancy graph on several processes is that of one process on the union."""
 
 import pytest
 import torch
@@ -19,6 +11,7 @@ from pml_nmlayer.hooks import ProgressiveMerging, WhenPlateau
 from pml_nmlayer.layers import ProgressiveHead
 from pml_nmlayer.losses import NMLoss
 from pml_nmlayer.merging.scorers import make_scorer
+from tests.processes import process_group, run_group
 
 STEPS, BATCH, WIDTH, CLASSES = 12, 24, 8, 4
 SCORERS = ("correlation", "drop_one", "codewords")
@@ -92,36 +85,24 @@ def train_with_ddp(rank, world, classes):
     return stages, net.state_dict()
 
 
-def work(folder):
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", timeout=datetime.timedelta(seconds=60))
-    rank, world = torch.distributed.get_rank(), torch.distributed.get_world_size()
-    results = {
-        (scorer, kind): observe_and_merge(
-            scorer, kind, lambda step: shares(step, world)[rank]
-        )
-        for scorer in SCORERS
-        for kind in ("ids", "rows")
-    }
-    for classes in (None, CLASSES):
-        results["ddp", classes] = train_with_ddp(rank, world, classes)
-    torch.save(results, f"{folder}/{rank}.pt")
-    torch.distributed.destroy_process_group()
+def work(rank, world, folder):
+    with process_group(rank, world, folder):
+        results = {
+            (scorer, kind): observe_and_merge(
+                scorer, kind, lambda step: shares(step, world)[rank]
+            )
+            for scorer in SCORERS
+            for kind in ("ids", "rows")
+        }
+        for classes in (None, CLASSES):
+            results["ddp", classes] = train_with_ddp(rank, world, classes)
+        torch.save(results, f"{folder}/{rank}.pt")
 
 
 @pytest.fixture(scope="module", params=[2, 4])
 def results(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("processes")
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    script = ["-m", "tests.merging.test_distributed_graph", str(folder)]
-    done = subprocess.run(
-        [*torchrun, f"--nproc-per-node={request.param}", *script],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=180,
-    )
-    assert done.returncode == 0, done.stderr
+    run_group(work, request.param, request.param, str(folder))
     return [torch.load(f"{folder}/{rank}.pt") for rank in range(request.param)]
 
 
@@ -154,7 +135,3 @@ def test_data_parallel_training_merges_in_step(results, classes):
         assert other_stages == stages
         for name, value in state.items():
             torch.testing.assert_close(other[name], value, msg=name)
-
-
-if __name__ == "__main__":
-    work(sys.argv[1])

@@ -73,9 +73,7 @@ def test_without_ties_it_is_plain_average_precision(ranked, k):
         assert value == pytest.approx(expected, abs=1e-12)
 
 
-@pytest.mark.parametrize("normalizer", NORMALIZERS)
-@pytest.mark.parametrize("k", [None, 1, 7, 40])
-@given(seed=st.integers(0, 999))
+@given(st.sampled_from(NORMALIZERS), st.sampled_from([None, 1, 7, 40]), st.integers(0, 999))
 def test_shuffling_the_database_changes_nothing(normalizer, k, seed):
     q, r = random_codes(5, 6, seed), random_codes(40, 6, seed + 1)
     y, z = random_labels(5, "class ids", seed), random_labels(40, "class ids", seed + 1)

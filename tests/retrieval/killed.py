@@ -1,12 +1,12 @@
 """Processes that kill themselves, for tests of what they leave behind."""
 
-import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from tests.processes import exit_codes
 
 KILLED = -signal.SIGKILL
 
@@ -26,29 +26,6 @@ def kill_at(step: int, files: tuple[str, ...]) -> None:
         return trace
 
     sys.settrace(trace)
-
-
-def start(target: Callable[..., None], *arguments: Any) -> Any:
-    """Start a process; the imports, which take seconds, are done once for all of them."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        [
-            "tests.hooks.test_checkpoints",
-            "tests.retrieval.test_encode_to_file",
-            "tests.retrieval.test_export",
-            "tests.retrieval.test_saving_encoders",
-        ]
-    )
-    process = context.Process(target=target, args=arguments)
-    process.start()
-    return process
-
-
-def exit_codes(*processes: Any) -> list[int]:
-    """Wait for processes."""
-    for process in processes:
-        process.join(120)
-    return [process.exitcode for process in processes]
 
 
 def was_killed(process: Any) -> bool:

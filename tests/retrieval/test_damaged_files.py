@@ -1,4 +1,4 @@
-"""2,000 damaged files of each format: refused, or loaded with the right content.
+"""Hundreds of damaged files of each format: refused, or loaded with the right content.
 
 A file is damaged by one bit or byte that is changed, or by its end that is missing.
 """
@@ -16,8 +16,9 @@ from pml_nmlayer.retrieval import HashEncoder, HashIndex, code_file, read_codes
 
 from .hash_index_cases import filled, random_codes, shuffled_ids
 
-COUNT = 2000
+COUNT = 400
 REFUSED = (ValueError, FileNotFoundError, FileExistsError)
+MAPPED = {"mmap": True, "verify": True}
 
 
 @pytest.fixture(autouse=True)
@@ -37,10 +38,10 @@ def damaged(content, number):
     return bytes(broken)
 
 
-def outcomes(file, load, same, count=COUNT):
+def outcomes(file, load, same):
     """Damage a file again and again; how often it was refused, and how often right."""
     content, refused = file.read_bytes(), 0
-    for number in range(count):
+    for number in range(COUNT):
         file.write_bytes(damaged(content, number))
         try:
             found = load()
@@ -62,30 +63,29 @@ def same_index(one, two, queries):
 
 
 @pytest.mark.parametrize(
-    ("kind", "options", "count"),
+    ("kind", "options", "how"),
     [
-        ("flat", {}, COUNT),
-        ("flat with strings", {}, 500),
-        ("ivf", {"nlist": 2, "nprobe": 2}, 500),
-        ("hnsw", {"links": 2}, 500),
-        ("multihash", {"nhash": 2, "hash_bits": 3}, 500),
+        ("flat", {}, {}),
+        ("flat", {}, MAPPED),
+        ("flat with strings", {}, {}),
+        ("flat with strings", {}, MAPPED),
+        ("ivf", {"nlist": 2, "nprobe": 2}, {}),
+        ("hnsw", {"links": 2}, {}),
+        ("multihash", {"nhash": 2, "hash_bits": 3}, {}),
     ],
+    ids=["flat", "flat mapped", "strings", "strings mapped", "ivf", "hnsw", "multihash"],
 )
-@pytest.mark.parametrize("how", [{}, {"mmap": True, "verify": True}], ids=["read", "mmap"])
-def test_an_index(tmp_path, kind, options, count, how):
+def test_an_index(tmp_path, kind, options, how):
     ids = [f"{i}" for i in range(12)] if "strings" in kind else shuffled_ids(12)
     index = filled(kind.split()[0], random_codes(12, 12), ids, **options)
     index.save(tmp_path / "index")
-    if how and index.kind != "flat":
-        return
     queries = random_codes(3, 12, seed=2)
     refused = outcomes(
         tmp_path / "index",
         lambda: HashIndex.load(tmp_path / "index", **how),
         lambda found: same_index(found, index, queries),
-        count,
     )
-    assert refused > 0.7 * count
+    assert refused > 0.7 * COUNT
 
 
 def encoder():
@@ -109,9 +109,8 @@ def test_codes_that_are_complete(tmp_path, name, mmap):
         tmp_path / name,
         lambda: read_codes(path, mmap=mmap, verify=True),
         same,
-        COUNT // 2,
     )
-    assert refused > 0.7 * COUNT // 2
+    assert refused > 0.7 * COUNT
 
 
 @pytest.mark.parametrize("name", ["codes.npy.partial", "codes.npy.json"])
@@ -136,7 +135,7 @@ def test_codes_on_their_way(tmp_path, name, monkeypatch):
         coder.encode_to_file(Failing(), begun / "codes.npy")
     content = (begun / name).read_bytes()
     refused = 0
-    for number in range(150):
+    for number in range(100):
         shutil.copytree(begun, work)
         (work / name).write_bytes(damaged(content, number))
         try:
@@ -146,7 +145,7 @@ def test_codes_on_their_way(tmp_path, name, monkeypatch):
         else:
             assert np.array_equal(np.load(work / "codes.npy"), right)
         shutil.rmtree(work)
-    assert refused > 50
+    assert refused > 33
 
 
 def test_a_checkpoint(tmp_path):
@@ -177,7 +176,6 @@ def test_a_checkpoint_to_serve(tmp_path):
         path,
         lambda: HashEncoder.from_checkpoint(nn.Linear(2, 2), nn.Linear(2, 9), path),
         lambda found: torch.equal(found.encode(x), right),
-        300,
     )
 
 
@@ -192,6 +190,5 @@ def test_a_pretrained_folder(tmp_path, name):
         file,
         lambda: HashEncoder.from_pretrained(tmp_path, nn.Identity()),
         lambda found: torch.equal(found.encode(DATA), right),
-        COUNT // 2,
     )
-    assert refused > 0.6 * COUNT // 2
+    assert refused > 0.6 * COUNT

@@ -12,8 +12,8 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from pml_nmlayer.retrieval import HashEncoder, code_file
-from tests.processes import process_group
-from tests.retrieval.killed import KILLED, exit_codes, kill_at, start, was_killed
+from tests.processes import exit_codes, process_group, start
+from tests.retrieval.killed import KILLED, kill_at, was_killed
 
 BITS = 11
 STRIDE = 19

@@ -1,7 +1,5 @@
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +14,7 @@ from pml_nmlayer.layers import ProgressiveHead
 from pml_nmlayer.retrieval import HashEncoder
 from pml_nmlayer.retrieval.inputs import batches
 from tests import naive
+from tests.processes import run_as_torchrun
 
 PAGE = Path(__file__).parents[2] / "docs" / "encoding.md"
 
@@ -314,7 +313,7 @@ def test_batches_of_something_else(unit):
 
 
 def test_the_page(tmp_path):
-    """The examples of docs/encoding.md run; the last one under torchrun."""
+    """The examples of docs/encoding.md run; the last one as torchrun runs it."""
     blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
     assert len(blocks) == 2
     here = os.getcwd()
@@ -327,13 +326,5 @@ def test_the_page(tmp_path):
     (tmp_path / "encode.py").write_text(blocks[1])
     (tmp_path / "codes.npy").unlink()
     (tmp_path / "codes.npy.json").unlink()
-    options = ("--standalone", "--nproc-per-node", "2")
-    subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", *options, "encode.py"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(PAGE.parents[1]), "OMP_NUM_THREADS": "1"},
-        check=True,
-        capture_output=True,
-        timeout=120,
-    )
+    run_as_torchrun(2, tmp_path / "encode.py", tmp_path)
     assert np.array_equal(np.load(tmp_path / "codes.npy"), expected)

@@ -21,7 +21,8 @@ from pml_nmlayer.merging.nm_layer import Merge
 from pml_nmlayer.retrieval import HashEncoder, export_onnx, export_program
 from pml_nmlayer.retrieval.states import checksum
 from tests.digits import digits, trunk_and_head
-from tests.retrieval.killed import KILLED, exit_codes, kill_at, start
+from tests.processes import exit_codes, start
+from tests.retrieval.killed import KILLED, kill_at
 
 # torch.onnx.export copies programs in a way that torch itself declares old
 pytestmark = pytest.mark.filterwarnings("ignore:.isinstance.treespec:FutureWarning")
@@ -95,7 +96,7 @@ def trained(stage, **options):
     """A head whose biases fit its trunk, after some merges."""
     torch.manual_seed(stage)
     trunk, head = trunk_and_head((45, 20, 12), **options)
-    x, y = digits()[0][:]
+    x, y = digits()[0][:400]
     optimizer = torch.optim.Adam([*trunk.parameters(), *head.parameters()], 1e-2)
     for step in range(30 * (stage + 1)):
         if step and step % 30 == 0:
@@ -117,9 +118,7 @@ def trained(stage, **options):
         (".pt2", 1, {"activation": None}),
         (".pt2", 2, {"batch_norm": True}),
         (".onnx", 1, {}),
-        (".onnx", 2, {"batch_norm": True}),
         (".pt2", 2, {"num_classes": 10}),
-        (".onnx", 1, {"num_classes": 10}),
         (".onnx", 2, {"num_classes": 10, "batch_norm": True}),
     ],
     ids=str,

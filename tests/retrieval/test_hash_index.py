@@ -1,6 +1,3 @@
-import subprocess
-import sys
-
 import faiss
 import numpy as np
 import pytest
@@ -388,11 +385,3 @@ def test_repr_and_options():
     index.options["nflip"] = 9
     assert index.options["nflip"] == 0
     assert "kind='multihash', nhash=4, hash_bits=16, nflip=0), n=0" in repr(index)
-
-
-def test_importing_does_not_import_faiss():
-    script = "import sys, pml_nmlayer.retrieval; print('faiss' in sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True
-    )
-    assert done.stdout.strip() == "False"

@@ -1,10 +1,9 @@
 """Index files: whole or absent, checked, and the same on the other side."""
 
 import contextlib
+import resource
 import signal
 import struct
-import subprocess
-import sys
 import time
 import zlib
 
@@ -13,6 +12,7 @@ import pytest
 import torch
 
 from pml_nmlayer.retrieval import HashIndex
+from tests.processes import exit_codes, start
 
 from .hash_index_cases import clustered_codes, filled, random_codes, shuffled_ids
 
@@ -168,39 +168,23 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch, broken):
     assert [path.name for path in tmp_path.iterdir()] == ["index"]
 
 
-SAVER = """
-import resource, signal, sys
-import numpy as np
-from pml_nmlayer.retrieval import HashIndex
-
-path, limit = sys.argv[1], int(sys.argv[2])
-index = HashIndex(64)
-index.add(np.full((1_000_000, 8), 255, np.uint8))
-if limit:  # the kernel kills the process when its file reaches this size
-    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-print("ready", flush=True)
-while True:
-    index.save(path)
-"""
-
-
-def saver(path, limit):
-    process = subprocess.Popen(
-        [sys.executable, "-c", SAVER, str(path), str(limit)], stdout=subprocess.PIPE
-    )
-    with process.stdout:
-        assert process.stdout.readline() == b"ready\n"
-    return process
+def save_for_ever(path, limit=None):
+    index = HashIndex(64)
+    index.add(np.full((1_000_000, 8), 255, np.uint8))
+    if limit:  # the kernel kills the process when its file reaches this size
+        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    while True:
+        index.save(path)
 
 
 def test_a_kill_in_the_middle_of_a_file_leaves_the_old_one(tmp_path):
     index = filled("flat", random_codes(50, 64))
     index.save(tmp_path / "index")
     before = (tmp_path / "index").read_bytes()
-    process = saver(tmp_path / "index", limit=10_000_000)
-    assert process.wait(timeout=60) == -signal.SIGXFSZ
+    process = start(save_for_ever, tmp_path / "index", 10_000_000)
+    assert exit_codes(process) == [-signal.SIGXFSZ]
     assert (tmp_path / "index").read_bytes() == before
     (left,) = (path for path in tmp_path.iterdir() if path.name != "index")
     assert left.stat().st_size == 10_000_000  # it was killed while writing
@@ -209,12 +193,12 @@ def test_a_kill_in_the_middle_of_a_file_leaves_the_old_one(tmp_path):
 
 def test_kills_at_any_moment_leave_a_whole_file(tmp_path):
     filled("flat", random_codes(50, 64)).save(tmp_path / "index")
-    process = saver(tmp_path / "index", limit=0)
+    process = start(save_for_ever, tmp_path / "index")
     try:
         deadline = time.monotonic() + 60
         while not list(tmp_path.glob(".index*.tmp")):
             assert time.monotonic() < deadline, "the process never saved"
     finally:
         process.kill()
-        process.wait()
+        process.join()
     assert len(HashIndex.load(tmp_path / "index")) in (50, 1_000_000)

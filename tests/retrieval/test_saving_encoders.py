@@ -11,7 +11,8 @@ from pml_nmlayer.heads.folding import Readout
 from pml_nmlayer.layers import ProgressiveHead
 from pml_nmlayer.retrieval import HashEncoder
 from pml_nmlayer.retrieval.head_layers import build, code_length, describe
-from tests.retrieval.killed import kill_at, start, was_killed
+from tests.processes import start
+from tests.retrieval.killed import kill_at, was_killed
 
 X = torch.randn(40, 64, generator=torch.Generator().manual_seed(5))
 

@@ -1,25 +1,24 @@
 """Files that are replaced whole: by several writers, over links, on a full disk."""
 
+import multiprocessing
 import os
 import re
+import resource
 import stat
-import subprocess
-import sys
 import threading
 import time
+import warnings
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
 from pml_nmlayer.hooks import load_checkpoint, save_checkpoint
-from pml_nmlayer.retrieval import HashEncoder, HashIndex
+from pml_nmlayer.retrieval import HashEncoder, HashIndex, export_onnx, export_program
 from pml_nmlayer.runtime.atomic import atomic_write, replacing
 from pml_nmlayer.runtime.locks import claimed
-
-ROOT = Path(__file__).parents[2]
+from tests.processes import exit_codes, start
 
 
 def names(folder):
@@ -38,15 +37,16 @@ def test_two_writers_at_once_do_not_disturb_each_other(tmp_path):
     assert names(tmp_path) == ["file.bin"]
 
 
+def die_while_writing(path):
+    with replacing(path) as file:
+        file.write(b"x")
+        os._exit(9)
+
+
 def test_what_killed_writers_left_is_removed_and_nothing_else(tmp_path):
     path = tmp_path / "file.bin"
-    script = (
-        "import os, sys; from pathlib import Path;"
-        "from pml_nmlayer.runtime.atomic import replacing;"
-        "r = replacing(Path(sys.argv[1])); r.__enter__().write(b'x'); os._exit(9)"
-    )
     for _ in range(2):
-        subprocess.run([sys.executable, "-c", script, str(path)], cwd=ROOT, check=False)
+        assert exit_codes(start(die_while_writing, path)) == [9]
     other = tmp_path / f".other.{'0' * 32}.bin.tmp"
     other.write_bytes(b"")
     assert len(list(tmp_path.glob(".file.*.bin.tmp"))) == 1  # of the second alone
@@ -66,45 +66,26 @@ def test_many_threads_write_one_checkpoint(tmp_path):
     assert names(tmp_path) == ["c.pt"]
 
 
-SAVERS = """
-import sys, torch
-from pathlib import Path
-from torch import nn
-from pml_nmlayer.retrieval import HashEncoder
-torch.manual_seed(int(sys.argv[2]))
-encoder = HashEncoder(nn.Identity(), nn.Linear(3, 9))
-print("ready", flush=True)
-sys.stdin.readline()
-for _ in range(30):
-    encoder.save_pretrained(sys.argv[1])
-"""
+def save_thirty_times(folder, seed, barrier):
+    torch.manual_seed(seed)
+    encoder = HashEncoder(nn.Identity(), nn.Linear(3, 9))
+    barrier.wait(60)
+    for _ in range(30):
+        encoder.save_pretrained(folder)
 
 
 def test_save_pretrained_from_two_processes_keeps_weights_and_config_together(tmp_path):
+    barrier = multiprocessing.get_context("forkserver").Barrier(2)
     processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", SAVERS, str(tmp_path / "encoder"), str(seed)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            cwd=ROOT,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
-        for seed in (1, 2)
+        start(save_thirty_times, tmp_path / "encoder", seed, barrier) for seed in (1, 2)
     ]
-    for process in processes:
-        assert process.stdout.readline() == b"ready\n"
-    for process in processes:
-        process.stdin.write(b"\n")
-        process.stdin.flush()
     loads = 0
-    while any(process.poll() is None for process in processes):
+    while any(process.is_alive() for process in processes):
         if (tmp_path / "encoder" / "config.json").exists():
             HashEncoder.from_pretrained(tmp_path / "encoder", nn.Identity())
             loads += 1
         time.sleep(0.002)
-    for process in processes:
-        process.communicate()
-        assert process.returncode == 0
+    assert exit_codes(*processes) == [0, 0]
     assert loads
     HashEncoder.from_pretrained(tmp_path / "encoder", nn.Identity())
     assert len(names(tmp_path / "encoder")) == 3  # weights, config and model card
@@ -168,33 +149,26 @@ def test_what_cannot_be_replaced(tmp_path, kind):
         atomic_write(path, b"x")
 
 
-FULL = """
-import resource, sys, torch
-from pathlib import Path
-from torch import nn
-from pml_nmlayer.hooks import save_checkpoint
-from pml_nmlayer.retrieval import HashEncoder, HashIndex, export_onnx, export_program
-
-folder = Path(sys.argv[1])
-encoder = HashEncoder(nn.Identity(), nn.Linear(300, 200))
-x, index = torch.randn(2, 300), HashIndex(64)
-index.add(torch.ones(9000, 64))
-limit = 20_000  # bytes a file, like a disk that is full
-resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-work = {
-    "index": index.save,
-    "checkpoint": lambda path: save_checkpoint(path, model=encoder.head),
-    "program": lambda path: export_program(encoder, x, path),
-    "onnx": lambda path: export_onnx(encoder, x, path),
-    "pretrained": lambda path: encoder.save_pretrained(path.parent),
-    "codes": lambda path: encoder.encode_to_file(torch.randn(2000, 300), path),
-}
-for kind, write in work.items():
-    try:
-        write(folder / kind / "file")
-    except OSError as error:
-        print(kind, "said:", error)
-"""
+def write_on_a_full_disk(folder):
+    warnings.simplefilter("ignore")
+    encoder = HashEncoder(nn.Identity(), nn.Linear(300, 200))
+    x, index = torch.randn(2, 300), HashIndex(64)
+    index.add(torch.ones(9000, 64))
+    limit = 20_000  # bytes a file, like a disk that is full
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    work = {
+        "index": index.save,
+        "checkpoint": lambda path: save_checkpoint(path, model=encoder.head),
+        "program": lambda path: export_program(encoder, x, path),
+        "onnx": lambda path: export_onnx(encoder, x, path),
+        "pretrained": lambda path: encoder.save_pretrained(path.parent),
+        "codes": lambda path: encoder.encode_to_file(torch.randn(2000, 300), path),
+    }
+    for kind, write in work.items():
+        try:
+            write(folder / kind / "file")
+        except OSError as error:
+            (folder / f"{kind}.txt").write_text(str(error))
 
 
 def test_a_full_disk_says_so_and_keeps_the_old_file(tmp_path):
@@ -203,18 +177,10 @@ def test_a_full_disk_says_so_and_keeps_the_old_file(tmp_path):
         (tmp_path / kind).mkdir()
         if kind != "codes":
             (tmp_path / kind / "file").write_bytes(b"old")
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", FULL, str(tmp_path)],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    assert exit_codes(start(write_on_a_full_disk, tmp_path)) == [0]
     for kind in kinds:
-        said = rf"{kind} said: .*File too large: (could not write|no room for)"
-        assert re.search(said, done.stdout), kind
+        said = (tmp_path / f"{kind}.txt").read_text()
+        assert re.search(r"File too large: (could not write|no room for)", said), kind
         assert names(tmp_path / kind) == ([] if kind == "codes" else ["file"])
         if kind != "codes":
             assert (tmp_path / kind / "file").read_bytes() == b"old"
