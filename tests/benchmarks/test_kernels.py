@@ -30,6 +30,7 @@ def _short_samples(monkeypatch):
 
 # Dynamo itself instantiates autograd functions, which torch warns about.
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
 def test_every_kernel_runs_and_is_in_the_table(tmp_path):
     torch.compiler.reset()
     store, specs = Store(tmp_path), plan_kernels(TINY)
@@ -104,6 +105,8 @@ def test_a_median_ratio_is_that_of_the_repeats(tmp_path):
 
 
 @pytest.mark.gpu
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
 def test_every_kernel_runs_on_a_device():
     for spec in plan_kernels(TINY):
         record, _ = kernels.execute(spec, Machine("cuda"))

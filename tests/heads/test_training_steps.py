@@ -128,6 +128,7 @@ def test_trunk_and_head_compile_as_one_graph_in_each_phase(options):
 
 
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
 def test_a_compiled_step_learns_and_observes_the_same():
     torch.compiler.reset()
     model = model_in_stage(0, num_classes=4)
@@ -187,7 +188,7 @@ def operations_of(model, loss, steps):
     return len(seen.names) / steps
 
 
-@pytest.mark.parametrize(("stage", "most"), [(0, 44), (1, 43)])
+@pytest.mark.parametrize(("stage", "most"), [(0, 43), (2, 48)])
 def test_a_step_with_classes_launches_little_more(stage, most, monkeypatch):
     # Class ids are checked on the CPU, where that costs nothing, and nowhere else
     monkeypatch.setattr("torch.compiler.is_compiling", lambda: True)
