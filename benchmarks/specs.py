@@ -7,7 +7,7 @@ from .methods import METHODS
 from .registry import check_known
 from .results import Spec
 from .running.contests import KERNELS
-from .suites import EVALUATION, Entry, KernelSuite, QualitySuite, Suite
+from .suites import EVALUATION, MILLION, Entry, KernelSuite, QualitySuite, Suite
 
 Selection = list[tuple[Suite, list[Spec]]]  # what a command is about
 
@@ -85,5 +85,6 @@ def plan_kernels(suite: KernelSuite, names: list[str] | None = None) -> list[Spe
     return [
         {**about, "kernel": name, **common}
         | (suite.evaluation if name.startswith(EVALUATION) else {})
+        | (suite.million if name.startswith(MILLION) else {})
         for name in names
     ]

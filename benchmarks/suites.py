@@ -11,6 +11,7 @@ from .registry import check_known
 from .training.trunks import MLP
 
 EVALUATION = "evaluation/"  # begins the name of a kernel on a whole database
+MILLION = "million/"  # of a kernel on a million items
 
 
 @dataclass(frozen=True)
@@ -164,6 +165,7 @@ class KernelSuite:
     classes: int
     timeout_s: float
     evaluation: dict[str, int] = field(default_factory=dict)  # sizes of `EVALUATION`
+    million: dict[str, int] = field(default_factory=dict)  # sizes of `MILLION`
 
 
 Suite = QualitySuite | KernelSuite

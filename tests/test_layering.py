@@ -32,7 +32,10 @@ FILES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__init__.
 WITH_MORE = ("adaptation", "distances", "regularizers")
 TORCH_ALONE = {"torch", *sys.stdlib_module_names}
 # Only where it is needed, so that the rest needs torch alone
-IN_A_FUNCTION = {("runtime", "scipy.optimize.linear_sum_assignment")}
+IN_A_FUNCTION = {
+    ("runtime", "scipy.optimize.linear_sum_assignment"),
+    ("hamming", "threadpoolctl.threadpool_limits"),
+}
 
 
 def house(path):

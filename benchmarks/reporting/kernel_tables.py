@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..results import Arrays, Spec, Store
-from ..suites import EVALUATION, KernelSuite
+from ..suites import EVALUATION, MILLION, KernelSuite
 from .notes import origins
 from .tables import markdown
 
@@ -34,10 +34,12 @@ def table_text(
 
 
 def _about_evaluation(suite: KernelSuite) -> str:
-    if not suite.evaluation:
-        return ""
-    sizes = ", ".join(f"{name} {value:,}" for name, value in suite.evaluation.items())
-    return f"- `{EVALUATION}*`: mAP@all as above, but {sizes}.\n"
+    notes = []
+    for name, sizes in ((EVALUATION, suite.evaluation), (MILLION, suite.million)):
+        if sizes:
+            each = ", ".join(f"{name} {value:,}" for name, value in sizes.items())
+            notes.append(f"- `{name}*`: mAP@all as above, but {each}.\n")
+    return "".join(notes)
 
 
 def quartiles(arrays: Arrays) -> np.ndarray:

@@ -7,3 +7,4 @@ networks are trained; `extract` writes features of images, for suites to come.
 """
 
 from . import growth_contests as growth_contests  # registers its kernels
+from . import large_contests as large_contests

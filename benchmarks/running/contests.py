@@ -93,14 +93,16 @@ for _name in _loss_names():
     KERNELS.add(f"loss/{_name}", partial(_loss_contest, name=_name))
 
 
-def _codes(spec: Spec, device: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def noisy_codes(
+    spec: Spec, device: str, noise: float = 0.25
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Noisy class codes: queries, their labels, database, its labels."""
     centres = binarize(torch.randn(spec["classes"], spec["bits"]))
 
     def draw(count: int) -> tuple[Tensor, Tensor]:
         labels = torch.randint(spec["classes"], (count,))
-        noise = torch.where(torch.rand(count, spec["bits"]) < 0.25, -1.0, 1.0)
-        return (centres[labels] * noise).to(device), labels.to(device)
+        signs = torch.where(torch.rand(count, spec["bits"]) < noise, -1.0, 1.0)
+        return (centres[labels] * signs).to(device), labels.to(device)
 
     return *draw(spec["queries"]), *draw(spec["database"])
 
@@ -119,22 +121,22 @@ def argsort_map(
 
 
 def map_against_argsort(spec: Spec, device: str) -> Contest:
-    codes = _codes(spec, device)
+    codes = noisy_codes(spec, device)
     arrays = [values.cpu().numpy() for values in codes]
     return Contest(
         lambda: mean_average_precision(*codes),
         lambda: argsort_map(*arrays),
-        "numpy argsort" + _where(device),
+        "numpy argsort" + where(device),
     )
 
 
-def _where(device: str) -> str:
+def where(device: str) -> str:
     """What to add to the label of a peer that stays on the CPU."""
     return "" if device == "cpu" else ", CPU"
 
 
 def map_against_pml(spec: Spec, device: str) -> Contest:
-    q, q_labels, r, r_labels = _codes(spec, device)
+    q, q_labels, r, r_labels = noisy_codes(spec, device)
     calculator = AccuracyCalculator(
         include=("mean_average_precision",), k=None, device=torch.device(device)
     )
@@ -147,7 +149,7 @@ def map_against_pml(spec: Spec, device: str) -> Contest:
 
 def map_against_faiss(spec: Spec, device: str) -> Contest:
     """Compare mAP@all with a mere search for 100 neighbours in the same packed codes."""
-    q, q_labels, r, r_labels = _codes(spec, device)
+    q, q_labels, r, r_labels = noisy_codes(spec, device)
     packed = pack_codes(q), pack_codes(r)
     queries, database = (values.cpu().numpy() for values in packed)
     index = faiss.IndexBinaryFlat(8 * database.shape[1])
@@ -158,7 +160,7 @@ def map_against_faiss(spec: Spec, device: str) -> Contest:
             packed[0], q_labels, packed[1], r_labels, bits=spec["bits"]
         ),
         lambda: index.search(queries, k),
-        f"faiss IndexBinaryFlat.search, k = {k}{_where(device)}",
+        f"faiss IndexBinaryFlat.search, k = {k}{where(device)}",
     )
 
 

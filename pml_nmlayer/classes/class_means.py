@@ -70,9 +70,8 @@ class ClassMeans(nn.Module):
             everywhere = sound.eq(0).to(sums)
             self.sums.add_((2 * sums - items[:, None]) * everywhere)
             self.items.add_(items * everywhere)
-        fade = self.items.sum().clamp_(min=self.memory).reciprocal_().mul_(self.memory)
-        self.sums.mul_(fade)
-        self.items.mul_(fade)
+        surplus = self.items.sum().div_(self.memory).clamp_(min=1)
+        torch._foreach_div_([self.sums, self.items], surplus)
 
     @property
     def mean(self) -> Tensor:

@@ -61,8 +61,8 @@ def class_nll(scores: Tensor, labels: Tensor) -> Tensor:
     labels, count = labels.to(scores.device), max(len(scores), 1)
     if labels.ndim == 1:
         check_class_ids(labels, scores.shape[1])
-        total = F.cross_entropy(scores.float(), labels.long(), reduction="sum")
-        return total / count
+        reduction = "mean" if len(scores) else "sum"
+        return F.cross_entropy(scores.float(), labels.long(), reduction=reduction)
     rows = class_rows(labels, scores.shape[1])
     shares = rows / rows.sum(1, keepdim=True).clamp(min=1)
     return -(shares * scores.float().log_softmax(1)).sum() / count
@@ -220,8 +220,8 @@ def _label_residual(
     """Value, and slope with regard to the codes at a fixed W."""
     share = weight / max(len(codes), 1)
     label_weights, left = _read(codes, rows, ridge)
-    slope = (left @ label_weights).mul_(-2 * share)
-    return left.square_().sum().mul_(share), slope
+    slope = torch.addmm(codes, left, label_weights, beta=0, alpha=-2 * share)
+    return torch.linalg.vecdot(left.flatten(), left.flatten()).mul_(share), slope
 
 
 class _WithSlope(torch.autograd.Function):

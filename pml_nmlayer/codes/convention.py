@@ -36,8 +36,9 @@ def raw_sign(u: Tensor) -> Tensor:
     Args:
         u: real outputs, any shape.
     """
-    # In place on a copy: four times as fast as torch.where(u >= 0, 1.0, -1.0) on a CPU
-    return u.detach().clone().ge_(0).mul_(2).sub_(1)
+    # Two operations, and none of them makes numbers of truth values
+    u = u.detach()
+    return torch.rsub(torch.ge(u, 0, out=torch.empty_like(u)), -1, alpha=-2)
 
 
 def binarize(u: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..labels.relevance import Relevance
+from .products import Product, on_one_thread
 
 Run = Callable[..., Iterable[Any]]
 """`map`, or one that has threads."""
@@ -22,6 +23,9 @@ class Blocks(NamedTuple):
     sorted: int  # items of the database whose classes are sorted
     pairs: int  # by each thread
     threads: int
+    wide: int  # items, where only bits are compared
+    wide_pairs: int
+    product: Product
 
 
 def thread_count(q: Tensor, relevance: Relevance | None) -> int:
@@ -36,7 +40,7 @@ def thread_count(q: Tensor, relevance: Relevance | None) -> int:
 
 
 @contextmanager
-def threads(count: int) -> Iterator[Run]:
+def threads(count: int, large: bool = False) -> Iterator[Run]:
     """Offer a `map` that runs on `count` threads, of one thread an operation.
 
     bincount has one thread in any case. Threads that meet after each of many short
@@ -45,13 +49,15 @@ def threads(count: int) -> Iterator[Run]:
 
     Args:
         count: number of threads.
+        large: see `products.is_large`.
     """
     if count == 1:
-        yield map
+        with on_one_thread(large):
+            yield map
         return
     torch.set_num_threads(1)  # for this thread, and new ones begin with it
     try:
-        with ThreadPoolExecutor(count) as pool:
+        with on_one_thread(large), ThreadPoolExecutor(count) as pool:
             yield pool.map
     finally:
         torch.set_num_threads(count)

@@ -52,7 +52,7 @@ class PairCounter:
 
     def query_blocks(self) -> Iterator[slice]:
         """Slices of the queries."""
-        return _slices(0, len(self.q), self.blocks.queries)
+        return slices(0, len(self.q), self.blocks.queries)
 
     def zeros(self, count: int, *levels: int) -> Tensor:
         """Counters (Q, K + 1) or (Q, K + 1, G).
@@ -74,46 +74,6 @@ class PairCounter:
         graded = [relevance_grades(self.relevance, y, y, self.grades).diag() for y in each]
         return torch.cat(graded) if graded else self.labels.new_zeros(0).long()
 
-    def class_counts(self, rows: slice, run: Run) -> tuple[Tensor, Tensor]:
-        """Items without asking for classes; then hits, one class of the database at a time.
-
-        Hits cost another 1 / C of the pairs for C equal classes. To carry the answer along
-        with every pair would cost a comparison a pair, and twice as many counters.
-
-        Args:
-            rows: of the queries.
-            run: from `threads`.
-        """
-        a = self._query_rows(rows, 1)
-        items = self.zeros(len(a))
-        for block in _slices(0, len(self.r), self.blocks.references):
-            items += self._count_parts(a, self._columns(block), 1, run)
-        return items, self._hits_by_class(a, _class_ids(self.labels[rows]), run)
-
-    def _hits_by_class(self, a: Tensor, labels: Tensor, run: Run) -> Tensor:
-        hits = self.zeros(len(a))
-        classes, member = labels.unique(return_inverse=True)
-        mine = member.argsort().split(torch.bincount(member).tolist())
-        for span in _slices(0, len(self.r), self.blocks.sorted):
-            ids, order = _class_ids(self.ref_labels[span].to(labels.device)).sort()
-            first = torch.searchsorted(ids, classes).tolist()
-            last = torch.searchsorted(ids, classes, right=True).tolist()
-            items = [
-                order[start:stop] + span.start
-                for start, stop in zip(first, last, strict=True)
-            ]
-            queries = [a[members] for members in mine]
-            found = run(self._count_items, queries, items)
-            for members, counts in zip(mine, found, strict=True):
-                hits[members] += counts
-        return hits
-
-    def _count_items(self, a: Tensor, items: Tensor) -> Tensor:
-        counts = self.zeros(len(a))
-        for block in items.split(self.blocks.references):
-            counts += self._count(a, self._columns(block))
-        return counts
-
     def grade_counts(self, rows: slice, run: Run) -> Tensor:
         """Counts (q, K + 1, G).
 
@@ -125,9 +85,9 @@ class PairCounter:
         counts = self.zeros(rows.stop - rows.start, levels)
         if self.relevance is None:
             a = self._query_rows(rows, levels)
-        for block in _slices(0, len(self.r), self.blocks.references):
+        for block in slices(0, len(self.r), self.blocks.references):
             if self.relevance is None:
-                columns = self._columns(block, self.ref_labels[block])
+                columns = self.columns(block, self.ref_labels[block])
                 found = self._count_parts(a, columns, levels, run)
             else:
                 found = self._count_relevance(self.relevance, rows, block, levels)
@@ -154,7 +114,7 @@ class PairCounter:
         q = self.floats(self.q, rows)
         parts = [
             distance(q, self.floats(self.r, block))
-            for block in _slices(0, len(self.r), self.blocks.references)
+            for block in slices(0, len(self.r), self.blocks.references)
         ]
         return torch.cat([q.new_zeros(len(q), 0), *parts], 1)
 
@@ -184,7 +144,8 @@ class PairCounter:
         return torch.cat([*run(lambda part: self._count(part, b, levels), a.split(size))])
 
     def _count(self, a: Tensor, b: Tensor, levels: int = 1) -> Tensor:
-        return value_counts(a, b, (self.bits + 1) * levels, self.blocks.pairs)
+        bins = (self.bits + 1) * levels
+        return value_counts(a, b, bins, self.blocks.pairs, self.blocks.product)
 
     def _query_rows(self, rows: slice, levels: int) -> Tensor:
         """Rows a such that a times a column is d G + g, the number of a counter.
@@ -198,13 +159,29 @@ class PairCounter:
         constant = torch.full_like(codes[:, :1], self.bits * levels / 2)
         return torch.cat([*parts, constant], 1)
 
-    def _columns(self, rows: slice | Tensor, labels: Tensor | None = None) -> Tensor:
-        codes = self.floats(self.r, rows)
-        parts = [codes]
-        if labels is not None:
-            parts.append(labels.to(codes.device).float())
+    def columns(self, rows: slice | Tensor, labels: Tensor | None = None) -> Tensor:
+        """Columns b of a product (F, N): codes, labels if any, and ones.
+
+        Args:
+            rows: of the database, slice or numbers.
+            labels: of these items.
+        """
+        count = rows.stop - rows.start if isinstance(rows, slice) else len(rows)
+        extra = [] if labels is None else [labels.to(self.q.device).float()]
+        width = self.bits + sum(part.shape[1] for part in extra) + 1
+        table = torch.ones(count, width, device=self.q.device)
+        for part in slices(0, count, self.blocks.references):  # bounds what unpacking takes
+            if isinstance(rows, slice):
+                some: slice | Tensor = slice(
+                    rows.start + part.start, rows.start + part.stop
+                )
+            else:
+                some = rows[part]
+            table[part, : self.bits] = self.floats(self.r, some)
+        for labelled in extra:
+            table[:, self.bits : -1] = labelled
         # A view: to lay columns out anew cost more than the product for few queries.
-        return torch.cat([*parts, torch.ones_like(codes[:, :1])], 1).T
+        return table.T
 
     def grades_of(self, rows: Tensor, items: Tensor) -> Tensor:
         """Grades (q, n) of some pairs, as int64.
@@ -234,11 +211,13 @@ class PairCounter:
         )
 
 
-def _class_ids(labels: Tensor) -> Tensor:
-    """One dtype for both sides, in which equal labels stay equal and others different."""
-    return labels.double() if labels.is_floating_point() else labels.long()
+def slices(start: int, stop: int, step: int) -> Iterator[slice]:
+    """Slices of equal length, the last one maybe shorter.
 
-
-def _slices(start: int, stop: int, step: int) -> Iterator[slice]:
+    Args:
+        start: of the first.
+        stop: of the last.
+        step: length.
+    """
     for i in range(start, stop, step):
         yield slice(i, min(i + step, stop))

@@ -222,8 +222,12 @@ class ProgressiveHead(Adapting, OldNames, Staged, Configured):
             ValueError: as `NMLayer.observe`, or no labels although the head has classes.
         """
         outputs = self.unpack(embeddings).embeddings
-        if self.finished:
-            return
+        if not self.finished:
+            self._look(outputs, labels)
+
+    @torch.compiler.disable
+    def _look(self, outputs: Tensor, labels: Tensor | None) -> None:
+        """Observe outside of compiled code: how, depends on the number of the batch."""
         if has_constant_width(outputs, self.bits, self._constant):
             outputs = self.merges.unlift(outputs)
         if self.class_means is not None:

@@ -28,7 +28,11 @@ def _short_samples(monkeypatch):
     monkeypatch.setattr(kernels, "_SAMPLE_S", 1e-4)
 
 
+# Dynamo itself instantiates autograd functions, which torch warns about.
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
 def test_every_kernel_runs_and_is_in_the_table(tmp_path):
+    torch.compiler.reset()
     store, specs = Store(tmp_path), plan_kernels(TINY)
     for spec in specs[:-1]:
         record, arrays = kernels.execute(spec)
@@ -58,6 +62,8 @@ def test_evaluation_has_sizes_of_its_own():
     assert (large["database"], large["threads"]) == (59_000, 2)
     assert (small["database"], small["repeats"]) == (suite.database, suite.repeats)
     assert "threads" not in small
+    (million,) = plan_kernels(suite, ["million/random"])
+    assert (million["queries"], million["database"]) == (10_000, 1_000_000)
     assert "database 59,000" in kernel_tables.table_text(suite, [], None, "c")
     assert "threads" not in kernel_tables.table_text(TINY, [], None, "c")
 
@@ -99,6 +105,8 @@ def test_a_median_ratio_is_that_of_the_repeats(tmp_path):
 
 
 @pytest.mark.gpu
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
 def test_every_kernel_runs_on_a_device():
     for spec in plan_kernels(TINY):
         record, _ = kernels.execute(spec, Machine("cuda"))

@@ -5,10 +5,21 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-import pml_nmlayer.hamming.counting as kernel
+import pml_nmlayer.hamming.class_counter as by_class
 import pml_nmlayer.hamming.histograms as hamming_module
 from pml_nmlayer.codes import pack_codes
-from pml_nmlayer.hamming import grade_histograms, hamming_distance, hamming_histograms
+from pml_nmlayer.hamming import (
+    grade_histograms,
+    hamming_distance,
+    hamming_histograms,
+    products,
+)
+from pml_nmlayer.hamming.products import (
+    numpy_product,
+    products_are_exact,
+    rounded_product,
+    torch_product,
+)
 from pml_nmlayer.labels import jaccard
 from pml_nmlayer.ranking import mean_average_precision
 from tests import naive
@@ -96,7 +107,11 @@ def test_two_queries_in_one_number_equal_loop(kind, bits, fused, budget, seed):
     args = q.tolist(), q_labels.tolist(), r.tolist(), r_labels.tolist()
     expected = naive.histograms(*args, False)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kernel, "_products_are_exact", lambda: fused)
+        patch.setattr(
+            hamming_module,
+            "product_of",
+            lambda *_: torch_product if fused else rounded_product,
+        )
         counts = grade_histograms(q, q_labels, r, r_labels, max_bytes=budget)
         items, hits = hamming_histograms(q, q_labels, r, r_labels, max_bytes=budget)
     for i in range(5):
@@ -106,6 +121,104 @@ def test_two_queries_in_one_number_equal_loop(kind, bits, fused, budget, seed):
                 i, d
             ].tolist()
             assert (items[i, d], hits[i, d]) == (len(grades), sum(map(bool, grades)))
+
+
+def counted_by_loop(q, y, r, z):
+    """Items and hits at each distance."""
+    counted = naive.histograms(q.tolist(), y.tolist(), r.tolist(), z.tolist(), False)
+    items = torch.tensor([[len(grades) for grades in row] for row in counted])
+    hits = torch.tensor([[sum(map(bool, grades)) for grades in row] for row in counted])
+    return items, hits
+
+
+@given(
+    st.integers(1, 20),
+    st.sampled_from([2, 3, 90]),
+    st.sampled_from([torch_product, rounded_product, numpy_product]),
+    st.booleans(),
+    st.integers(0, 999),
+)
+def test_divided_and_joined_items_equal_loop(bits, classes, product, packed, seed):
+    # Small limits, so that a few items are divided by parity and equal ones are joined.
+    # The shorter the codes, the more are equal; 200 items come in several spans and blocks.
+    generator = torch.Generator().manual_seed(seed)
+    r = random_codes(200, bits, seed)
+    z = torch.randint(classes, (200,), generator=generator)
+    q, y = (
+        random_codes(7, bits, seed + 1),
+        torch.randint(classes, (7,), generator=generator),
+    )
+    q[3], y[3] = q[0], y[0]
+    expected = counted_by_loop(q, y, r, z)
+    sides = (pack_codes(q), y, pack_codes(r), z) if packed else (q, y, r, z)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (("ITEMS", 1), ("OF_CLASS", 0), ("QUERIES", 1)):
+            patch.setattr(by_class, f"_LEAST_{name}", value)
+        patch.setattr(hamming_module, "product_of", lambda *_: product)
+        patch.setattr(hamming_module, "_BLOCK_WIDE", 150)
+        found = hamming_histograms(*sides, bits=bits)
+        assert all(map(torch.equal, found, expected))
+        patch.setattr(by_class, "_FEW", 0)  # none are joined
+        patch.setattr(hamming_module, "_WIDE_PAIRS", 40)
+        found = hamming_histograms(*sides, bits=bits)
+    assert all(map(torch.equal, found, expected))
+
+
+@pytest.mark.parametrize("distinct", [2, 3000])
+@pytest.mark.parametrize("bits", [16, 64, 70, 130])
+def test_many_items_equal_all_distances(distinct, bits, monkeypatch):
+    # 20 queries of two codes, and enough items for three of them in a number
+    monkeypatch.setattr(by_class, "_SAMPLE", 500)
+    generator = torch.Generator().manual_seed(bits)
+    few = random_codes(distinct, bits, 1)
+    r = few[torch.randint(distinct, (60_000,), generator=generator)]
+    q = few[torch.arange(20) % 2]
+    z, y = torch.arange(60_000) % 3, torch.arange(20) % 3
+    items, hits = hamming_histograms(pack_codes(q), y, pack_codes(r), z, bits=bits)
+    distances = hamming_distance(q, r)
+    for i, (row, label) in enumerate(zip(distances, y, strict=True)):
+        assert torch.equal(items[i], torch.bincount(row, minlength=bits + 1))
+        assert torch.equal(hits[i], torch.bincount(row[z == label], minlength=bits + 1))
+
+
+def test_items_that_occur_often_are_counted_by_powers_of_two(monkeypatch):
+    monkeypatch.setattr(by_class, "_LEAST_ITEMS", 1)
+    monkeypatch.setattr(by_class, "_LEAST_OF_CLASS", 0)
+    one, other = random_codes(2, 9, 4)
+    r, z = torch.stack([one] * 13 + [other] * 4), torch.zeros(17).long()
+    counter = hamming_module.pair_counter(r[:2], z[:2], r, z, False, None, 2**20, 0, None)
+    parts = [*by_class._divided(counter, slice(0, 17), 99, 1)]
+    assert sorted((part.weight, len(part.order)) for part in parts) in (
+        [(1, 1), (4, 2), (8, 1)],
+        [(1, 1), (4, 1), (4, 1), (8, 1)],  # one with an odd number of ones, one even
+    )
+    assert sum(part.weight * len(part.order) for part in parts) == 17
+
+
+def test_numpy_stays_on_one_thread_and_gets_its_threads_back(monkeypatch):
+    from threadpoolctl import threadpool_info
+
+    def blas_threads():
+        return [
+            lib["num_threads"] for lib in threadpool_info() if lib["user_api"] == "blas"
+        ]
+
+    q, r = random_codes(40, 12, 1), random_codes(500, 12, 2)
+    y, z = random_labels(40, "class ids", 1), random_labels(500, "class ids", 2)
+    expected = hamming_histograms(q, y, r, z)
+    seen, before = [], blas_threads()
+
+    def watched(a, b, out):
+        seen.extend(blas_threads())
+        numpy_product(a, b, out)
+
+    monkeypatch.setattr(products, "_MANY_PAIRS", 1)
+    monkeypatch.setattr(products, "numpy_product", watched)
+    found = hamming_histograms(q, y, r, z)
+    assert seen
+    assert set(seen) == {1}
+    assert blas_threads() == before
+    assert all(map(torch.equal, found, expected))
 
 
 @pytest.mark.parametrize("kind", ["class ids", "multi-hot"])
@@ -197,10 +310,10 @@ def test_settings_of_matrix_products_change_nothing(precision):
 
 
 def test_rounded_products_are_noticed(monkeypatch):
-    assert kernel._products_are_exact()
+    assert products_are_exact()
     rounded = torch.eye(64) * (1 + 2**-20)
     monkeypatch.setattr(torch, "eye", lambda n: rounded)
-    assert not kernel._products_are_exact()
+    assert not products_are_exact()
 
 
 @pytest.mark.parametrize("kind", ["class ids", "multi-hot"])

@@ -1,8 +1,11 @@
 """Training steps in mixed precision, compiled, and without waiting for a device."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
+from torch._dynamo.testing import CompileCounterWithBackend
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pml_nmlayer.layers import ProgressiveHead
@@ -122,6 +125,84 @@ def test_trunk_and_head_compile_as_one_graph_in_each_phase(options):
         assert model[1].bits == (24, 12, 6)[stage]
         if stage < 2:
             model[1].merge_next()
+
+
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
+def test_a_compiled_step_learns_and_observes_the_same():
+    torch.compiler.reset()
+    model = model_in_stage(0, num_classes=4)
+    twin = copy.deepcopy(model)
+    counter = CompileCounterWithBackend("aot_eager")
+
+    def step_of(network):
+        loss = NMLoss(DPSHLoss(), network[1])
+        return lambda x, y: loss(network[1].outputs(network[0](x)), y)
+
+    step, plain = step_of(model), step_of(twin)
+    for stage in range(3):
+        finished = stage == 2  # nothing is observed any more: one graph
+        compiled = torch.compile(step, backend=counter, fullgraph=finished)
+        for number in range(19):  # measured ones, counted ones and some passed over
+            value, expected = compiled(X, Y), plain(X, Y)
+            value.backward()
+            expected.backward()
+            torch.testing.assert_close(value, expected)
+            if number == 1:
+                before = counter.frame_count
+        assert counter.frame_count == before  # no batch is compiled anew
+        for mine, other in zip(model.parameters(), twin.parameters(), strict=True):
+            torch.testing.assert_close(mine.grad, other.grad)
+        for mine, other in zip(model.buffers(), twin.buffers(), strict=True):
+            torch.testing.assert_close(mine, other)
+        if not finished:
+            model[1].merge_next()
+            twin[1].merge_next()
+
+
+class Operations(TorchDispatchMode):
+    """Counts operations that a device would launch something for."""
+
+    FREE = (
+        "_record_function alias as_strided detach empty empty_like expand lift_fresh "
+        "new_empty permute select slice split t transpose unbind unsqueeze view "
+        "_unsafe_view new_empty_strided empty_strided is_same_size squeeze diagonal "
+        "split_with_sizes _reshape_alias"
+    ).split()
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__
+        if name not in self.FREE and not name.startswith("_record_function"):
+            self.names.append(name)
+        return func(*args, **(kwargs or {}))
+
+
+def operations_of(model, loss, steps):
+    with Operations() as seen:
+        for _ in range(steps):
+            loss(model(X), Y).backward()
+    return len(seen.names) / steps
+
+
+@pytest.mark.parametrize(("stage", "most"), [(0, 43), (2, 48)])
+def test_a_step_with_classes_launches_little_more(stage, most, monkeypatch):
+    # Class ids are checked on the CPU, where that costs nothing, and nowhere else
+    monkeypatch.setattr("torch.compiler.is_compiling", lambda: True)
+    model = model_in_stage(stage, num_classes=4)
+    loss, width = NMLoss(DPSHLoss(), model[1]), model[1].bits
+    plain = nn.Sequential(model[0], nn.Linear(16, width), nn.Tanh())
+    for _ in range(2):
+        for network, criterion in ((model, loss), (plain, DPSHLoss())):
+            operations_of(network, criterion, 1)  # gradients are there from now on
+    if stage == 0:
+        model[1].current_layer.scorer.count_first = 0
+        model[1].current_layer.scorer.count_every_n_steps = 1000
+        model[1].current_layer.scorer.every_n_steps = 1000
+    assert operations_of(model, loss, 3) <= operations_of(plain, DPSHLoss(), 3) + most
 
 
 def test_a_nan_step_is_skipped_and_counted():
