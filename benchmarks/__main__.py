@@ -61,6 +61,9 @@ def parser() -> argparse.ArgumentParser:
         sub.add_argument(
             "--suite", default="quick", help="a name, or the path of a .yml file"
         )
+        sub.add_argument(
+            "--scale", metavar="NAME", help="a smaller form that the suite file describes"
+        )
         sub.add_argument("--methods", nargs="+", metavar="NAME", help="default: all")
         _add_methods_from(sub)
         sub.add_argument("--out", type=Path, default=Path("results"), help="results folder")

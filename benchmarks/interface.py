@@ -81,7 +81,7 @@ class Method(Protocol):
     A method may also have `diagnostics() -> dict[str, np.ndarray]`, asked after `fit`: what
     a report can show of its inside. It is stored beside the codes and never judged.
 
-    Of images, `fit` and `encode` are given `vision.Pictures`, for a trunk to be trained on.
+    Of images, `fit` and `encode` are given `Pictures`, for a trunk to be trained on.
     A method whose attribute `on_features` is true is given features of the untrained trunk.
     One whose attribute `uses_database` is true is also given, as `fit(..., database=...)`,
     the items that will be searched; nobody is told their labels. With a method

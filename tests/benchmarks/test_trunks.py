@@ -21,7 +21,8 @@ from benchmarks.specs import plan
 from benchmarks.suite_files import load_suites
 from benchmarks.training import trunks
 from benchmarks.training.trunks import TRUNKS, load_trunk
-from benchmarks.training.vision import Images, Pictures, Transform
+from benchmarks.training.pictures import Transform
+from benchmarks.training.vision import FilePictures, Images
 from tests.benchmarks.conftest import ROOT
 from tests.benchmarks.test_cli import in_this_process
 
@@ -104,7 +105,7 @@ def test_real_images(tmp_path):
 def test_processes_that_load_keep_the_order(colors, tmp_path):
     files = load_collection("lists:colors", tmp_path).items
     one, two = (
-        torch.cat(list(Pictures(files, Transform(8, 8), loaders=n).in_order(6)))
+        torch.cat(list(FilePictures(files, Transform(8, 8), loaders=n).in_order(6)))
         for n in (0, 2)
     )
     assert torch.equal(one, two)
