@@ -223,7 +223,10 @@ def _reports(
     folder = store.folder(selection[0][0].name)
     if options.dataset is None:
         return [(selection, folder)]
-    named = {_dataset(suite) for suite in load_suites(options.suite, with_tuned=False, scale=options.scale)}
+    named = {
+        _dataset(suite)
+        for suite in load_suites(options.suite, with_tuned=False, scale=options.scale)
+    }
     if {_dataset(suite) for suite, _ in selection} == named:
         return [(selection, folder)]
     return [([each], folder / file_name(_dataset(each[0]))) for each in selection]

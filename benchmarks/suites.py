@@ -113,7 +113,9 @@ class QualitySuite:
     trunk_lr_factor: float | None = None  # learning rate relative to that of the head
     augment: bool = False  # training images are cut and mirrored at random
     loader: str = FILES  # or MEMORY
-    image_size: int | None = None  # side that images in memory are cut to; None: the trunk's
+    image_size: int | None = (
+        None  # side that images in memory are cut to; None: the trunk's
+    )
     most_items: int | None = None  # of a set; a fixed part of each class is kept
     head_parameters: int | None = None  # most numbers of a head while training
     settings_of: str | None = None  # suite whose choices hold until this one is tuned

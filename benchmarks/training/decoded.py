@@ -78,9 +78,7 @@ def _inside(places: Tensor, side: int) -> Tensor:
     return torch.where(places >= side, 2 * (side - 1) - places, places)
 
 
-def decode(
-    files: ImageFiles, transform: Transform, augment: bool, device: str
-) -> Decoded:
+def decode(files: ImageFiles, transform: Transform, augment: bool, device: str) -> Decoded:
     """Read all images of a set, once for each process and device.
 
     Raises:
