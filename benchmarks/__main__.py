@@ -55,6 +55,8 @@ def parser() -> argparse.ArgumentParser:
     _add_methods_from(names)
     _add_extract(actions)
     _add_leaderboard(actions)
+    _add_gallery(actions)
+    _add_confirmed(actions)
     for action, (command, text) in _ACTIONS.items():
         sub = actions.add_parser(action, help=text)
         sub.set_defaults(command=command)
@@ -126,6 +128,33 @@ def _add_leaderboard(
     sub.add_argument(
         "--page", type=Path, metavar="FILE.html", help="default: leaderboard.html in --out"
     )
+
+
+def _add_gallery(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    sub = actions.add_parser("gallery", help="draw what one stored code finds in images")
+    sub.set_defaults(command=commands.draw_gallery)
+    sub.add_argument("--suite", default="images", help="a name, or the path of a .yml file")
+    sub.add_argument("--scale", metavar="NAME", help="of the suite")
+    sub.add_argument("--dataset", nargs=1, required=True, metavar="NAME")
+    sub.add_argument("--methods", nargs=1, required=True, metavar="NAME")
+    _add_methods_from(sub)
+    sub.add_argument("--bits", nargs=1, type=int, required=True, metavar="K")
+    sub.add_argument("--seeds", nargs=1, type=_seed, required=True, metavar="SEED")
+    sub.add_argument("--out", type=Path, default=Path("results"), help="results folder")
+    _add_data_root(sub)
+    sub.add_argument("--page", type=Path, required=True, metavar="FILE.png")
+
+
+def _add_confirmed(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    sub = actions.add_parser(
+        "confirmed", help="say which findings on frozen features images confirm"
+    )
+    sub.set_defaults(command=commands.write_confirmed)
+    sub.add_argument(
+        "--summary", type=Path, required=True, metavar="FILE", help="of suite images"
+    )
+    sub.add_argument("--bits", type=int, default=24, metavar="K")
+    sub.add_argument("--page", type=Path, required=True, metavar="FILE.md")
 
 
 def _add_extract(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -119,6 +119,34 @@ def _published(suite: str) -> Path:
     return BASELINES / suite / SUMMARY
 
 
+def draw_gallery(options: Namespace) -> int:
+    """Draw what one stored code finds for some queries."""
+    from .reporting import gallery
+
+    specs = [spec for _, own in _selection(options) for spec in own]
+    if len(specs) != 1:
+        raise ValueError(
+            f"a gallery is of one run, and this command names {len(specs)}: say one of "
+            "--dataset, --methods, --bits and --seeds each"
+        )
+    drawn = gallery.draw(specs[0], Store(options.out), data_root(options.data_root))
+    gallery.save(drawn, options.page)
+    print(f"wrote {options.page}")
+    return 0
+
+
+def write_confirmed(options: Namespace) -> int:
+    """Say of findings on frozen features whether images confirm them."""
+    from .reporting import confirmed
+
+    suites = dict.fromkeys(task.features[0] for task in confirmed.TASKS)
+    features = {name: load_summary(_published(name)) for name in suites}
+    images = load_summary(options.summary)
+    write_text(options.page, confirmed.text(features, images, options.bits))
+    print(f"wrote {options.page}")
+    return 0
+
+
 def write_leaderboard(options: Namespace) -> int:
     """Write one page from the summaries of all suites."""
     from .reporting import leaderboard

@@ -92,11 +92,11 @@ def decode(files: ImageFiles, transform: Transform, augment: bool, device: str) 
 def _bytes_of(files: ImageFiles, resize: int, crop: int, device: str) -> Tensor:
     images = torch.empty(len(files), crop, crop, 3, dtype=torch.uint8)
     for place, name in enumerate(files.names):
-        images[place] = torch.from_numpy(_read(files, name, resize, crop))
+        images[place] = torch.from_numpy(read_image(files, name, resize, crop))
     return images.to(device)
 
 
-def _read(files: ImageFiles, name: str, resize: int, crop: int) -> np.ndarray:
+def read_image(files: ImageFiles, name: str, resize: int, crop: int) -> np.ndarray:
     """Read one image: the shorter side scaled, the centre cut out."""
     from PIL import Image
 
