@@ -200,7 +200,7 @@ def _with_trunk(suite: QualitySuite, path: Path) -> QualitySuite:
             )
     if suite.image_size is not None and suite.loader != MEMORY:
         raise ValueError(
-            f"image_size in {path.name} is for `loader: {MEMORY}`; leave it out, or say that"
+            f"image_size in {path.name} is for `loader: {MEMORY}`; say that or leave it"
         )
     if suite.trunk == MLP:
         given = [

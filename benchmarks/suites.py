@@ -20,8 +20,8 @@ class Entry:
 
     `encodings` are those of the method's that tables show; `epochs` are None for those of
     the suite. `family` is one of `FAMILIES`: in a file that of the method, and of a variant
-    "control", unless the file says otherwise. With `behind` items are vectors that a network
-    trained by another method makes of them; one training serves all lengths and entries.
+    "control", unless the file says otherwise. With `behind` items are vectors that the
+    network of another method makes; one training serves all lengths and entries.
     """
 
     name: str

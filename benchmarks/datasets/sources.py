@@ -113,6 +113,15 @@ def load_split(
     return split_by(protocol, collection, seed, purpose)
 
 
+def is_there(name: str, root: Path | None = None) -> bool:
+    """Tell whether the file or folder of a set exists."""
+    try:
+        _locate(parse(name), data_root(root))
+    except ValueError:
+        return False
+    return True
+
+
 def data_root(root: Path | None) -> Path | None:
     """Return the data folder: what was asked for, or else what the environment says."""
     text = os.environ.get(DATA_ROOT)

@@ -45,7 +45,9 @@ class Task:
 
 TASKS = (
     Task("seen classes", ("features", "cifar10-features"), "images:cifar10:C-B"),
-    Task("unseen classes", ("unseen", "cifar100-features:unseen"), "images:cifar100:unseen"),
+    Task(
+        "unseen classes", ("unseen", "cifar100-features:unseen"), "images:cifar100:unseen"
+    ),
 )
 
 

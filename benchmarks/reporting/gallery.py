@@ -8,7 +8,7 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
-from pml_nmlayer.hamming import hamming_distances
+from pml_nmlayer.hamming import hamming_distance
 from pml_nmlayer.plots import neighbour_gallery
 
 from ..datasets import ImageFiles, load_split
@@ -55,9 +55,8 @@ def draw(
     asking, stored, q_labels, labels = (arrays[name] for name in names)
     order = np.argsort(q_labels, kind="stable")
     chosen = order[(2 * np.arange(queries) + 1) * len(order) // (2 * queries)]
-    distances = hamming_distances(
-        torch.from_numpy(asking[chosen]), torch.from_numpy(stored)
-    )
+    near, far = torch.from_numpy(asking[chosen]), torch.from_numpy(stored)
+    distances = hamming_distance(near, far, bits=spec["bits"])
     rows = distances.argsort(dim=1, stable=True)[:, :NEIGHBOURS].numpy()
     shown = np.unique(rows)
     figure = Figure(figsize=(0.85 * (NEIGHBOURS + 1), 1.05 * queries), layout="constrained")
