@@ -168,8 +168,8 @@ def _pack(selection: Selection, store: Store, options: Namespace) -> int:
 
 
 def _is_kept(path: Path) -> bool:
-    """Keep records of runs that are judged; embeddings are trained again where needed."""
-    return path.with_suffix(".metrics").exists()
+    """Keep runs that are judged or refused; embeddings are trained again where needed."""
+    return path.with_suffix(".metrics").exists() or '"refused"' in path.read_text()
 
 
 def _unpack(archive: Path, folder: Path) -> None:

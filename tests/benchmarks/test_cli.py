@@ -1,4 +1,5 @@
 import json
+import time
 
 import numpy as np
 import pytest
@@ -12,8 +13,10 @@ from benchmarks.running import runner
 from benchmarks.running.quality import execute
 
 
-def in_this_process(function, jobs, processes, timeout_s, parents=False):
+def in_this_process(function, jobs, processes, timeout_s, parents=False, until=None):
     for index, job in enumerate(jobs):
+        if until is not None and time.monotonic() >= until:
+            return
         yield index, Outcome(function(job))
 
 

@@ -20,8 +20,8 @@ from benchmarks.running.extract import extract
 from benchmarks.specs import plan
 from benchmarks.suite_files import load_suites
 from benchmarks.training import trunks
-from benchmarks.training.trunks import TRUNKS, load_trunk
 from benchmarks.training.pictures import Transform
+from benchmarks.training.trunks import TRUNKS, load_trunk
 from benchmarks.training.vision import FilePictures, Images
 from tests.benchmarks.conftest import ROOT
 from tests.benchmarks.test_cli import in_this_process
