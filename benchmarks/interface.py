@@ -86,7 +86,8 @@ class Method(Protocol):
     One whose attribute `uses_database` is true is also given, as `fit(..., database=...)`,
     the items that will be searched; nobody is told their labels. With a method
     `encode_training() -> dict[str, Encoded]` it says how training items are stored, if
-    their labels are used for that.
+    their labels are used for that. A method behind which others may stand has
+    `train(features, labels)` and `embedding(items) -> Tensor`, vectors (N, D).
     """
 
     def fit(self, features: Tensor, labels: Tensor) -> None:

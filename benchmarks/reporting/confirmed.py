@@ -72,10 +72,21 @@ def text(features: dict[str, Summary], images: Summary, bits: int) -> str:
                 rows.append([name, other, task.about, *cells, verdict(*gains)])
     commands = [features[task.features[0]]["command"] for task in TASKS]
     listed = "\n".join(f"- `{c}`" for c in dict.fromkeys([*commands, images["command"]]))
+    sizes = [_made(images["datasets"][task.images]) for task in TASKS]
     return (
         f"# Do images confirm what frozen features showed? At {bits} bits\n\n"
-        f"{markdown(header, rows)}\n\n{RULE}\n\nFrom the summaries of:\n\n{listed}\n"
+        f"{markdown(header, rows)}\n\n{RULE}\n\n"
+        "Trunks train from scratch: there are no pretrained weights.\n"
+        f"{' '.join(dict.fromkeys(sizes))}\n\nFrom the summaries of:\n\n{listed}\n"
     )
+
+
+def _made(part: dict[str, Any]) -> str:
+    """Say what was trained, and on how much."""
+    recipe = part["recipe"]
+    most = recipe.get("most_items")
+    some = "all images" if most is None else f"at most {most:,} images"
+    return f"Trunk {recipe['trunk']}, {recipe['epochs']} epochs, {some} of a set."
 
 
 def verdict(features: Sequence[float], images: Sequence[float]) -> str:

@@ -70,7 +70,7 @@ def execute_embedding(
     problem = _problem(spec, split, inputs, machine)
     _begin(spec, machine)
     start = time.perf_counter()
-    method = METHODS[spec["method"]].factory(problem, **spec["settings"])
+    method: Any = METHODS[spec["method"]].factory(problem, **spec["settings"])
     items: Any = inputs.items
     method.train(items[split.train], labels)
     wait_for(machine.device)

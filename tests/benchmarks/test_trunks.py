@@ -187,7 +187,7 @@ def test_weights_from_the_cache_of_torchvision(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "weights", "message"),
     [
-        ("resnet", None, "unknown trunk 'resnet'; known: pixels, small_cnn, alexnet"),
+        ("resnet", None, "unknown trunk 'resnet'; known: pixels, small_cnn, resnet9"),
         ("pixels", "random", "trunk pixels has no weights; leave --weights"),
         ("small_cnn", None, "no published weights of trunk small_cnn; name a file"),
         ("small_cnn", "no.pth", r"there is no file no\.pth with weights"),
