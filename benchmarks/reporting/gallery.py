@@ -17,8 +17,8 @@ from ..methods import METHODS
 from ..results import Spec, Store, write_file
 from ..training.decoded import read_image
 
-QUERIES, NEIGHBOURS = 6, 8
-_SIDE, _DPI, _SHADES = 32, 70, 128
+QUERIES, NEIGHBOURS = 5, 7
+_SIDE, _DPI, _SHADES = 32, 64, 64
 
 
 def draw(
