@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any
 
+from scipy.stats import t
+
 from ..interface import ENCODINGS
 from ..methods import METHODS
 from ..methods.own_losses import OWN
@@ -24,7 +26,7 @@ RULE = (
     "A gain is the difference of mAP@all between two rows, code against code, paired by "
     "seed: mean ± standard deviation. Each side is its best row by mean, found on the "
     "queries that judge it; of losses those count that both suites have. Beyond noise is "
-    "a gain of more than two standard errors, and of two seeds at least."
+    "a gain whose 95 % interval by Student's t leaves zero out; one seed never is."
 )
 
 
@@ -107,7 +109,8 @@ def _sign(gains: Sequence[float]) -> int:
     if len(gains) < 2:
         return 0
     mean, error = fmean(gains), stdev(gains) / len(gains) ** 0.5
-    return 0 if abs(mean) <= 2 * error else 1 if mean > 0 else -1
+    most = float(t.ppf(0.975, len(gains) - 1))
+    return 0 if abs(mean) <= most * error else 1 if mean > 0 else -1
 
 
 def _gain(

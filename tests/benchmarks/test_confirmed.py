@@ -30,6 +30,7 @@ def row(family, method, values, encoding="code", entry=None):
         ([0.2, 0.21], [0.1, 0.3, -0.3], "open: within noise, the same sign"),
         ([0.2, 0.21], [-0.1, 0.05], "open: within noise, another sign"),
         ([0.2, -0.21], [0.1, 0.11], "open: features were within noise"),
+        ([0.2, 0.21], [0.1, 0.13], "open: within noise, the same sign"),
         ([0.2, 0.21], [0.5], "open: within noise, the same sign"),
         ([0.2, 0.21], [], "not compared"),
     ],
@@ -69,6 +70,8 @@ def test_the_published_page_follows_from_the_summaries():
         name: load_summary(RESULTS / name / "summary.json")
         for name in ("features", "unseen")
     }
+    if not (RESULTS / "images").is_dir():
+        pytest.skip("suite images has no published results yet")
     images = load_summary(RESULTS / "images" / "summary.json")
     page = (RESULTS / "images" / "confirmed.md").read_text()
     assert page == confirmed.text(features, images, 24)
