@@ -6,6 +6,7 @@ archive holds records and metrics, which are small.
 """
 
 import io
+import json
 import subprocess
 import sys
 import tarfile
@@ -57,14 +58,15 @@ def run(options: Namespace) -> int:
         check_inputs(suite, machine)
     until = end - 60 * options.minutes * _FOR_REPORTS
     failed = 0
-    for suite, specs in _parts(suites):
+    longest = (until - begin) / 2  # of one run: another one must fit beside it
+    for suite, specs in _parts(suites, store):
         if time.monotonic() >= until:
             break
         done = runner.run(
             specs,
             store,
             processes=options.jobs,
-            timeout_s=suite.timeout_s,
+            timeout_s=min(suite.timeout_s, longest),
             root=root,
             machine=machine,
             until=until,
@@ -102,11 +104,21 @@ def _suites(options: Namespace, root: Path) -> list[QualitySuite]:
     return found
 
 
-def _parts(suites: Sequence[QualitySuite]) -> Iterator[tuple[QualitySuite, list[Spec]]]:
-    """Yield what is run together: a data set with one seed, so that tables are whole."""
+def _parts(
+    suites: Sequence[QualitySuite], store: Store
+) -> Iterator[tuple[QualitySuite, list[Spec]]]:
+    """Yield what is run together: a data set with one seed, so that tables are whole.
+
+    What failed in an earlier piece, such as a run that is too long, is tried again last.
+    """
+    failed: list[tuple[QualitySuite, list[Spec]]] = []
     for suite in suites:
         for seed in suite.seeds:
-            yield suite, plan(replace(suite, seeds=(seed,)))
+            specs = plan(replace(suite, seeds=(seed,)))
+            again = [s for s in specs if "error" in (store.load(s) or {})]
+            failed.append((suite, again))
+            yield suite, [s for s in specs if s not in again]
+    yield from failed
 
 
 def _tests(options: Namespace, end: float) -> int:
@@ -168,8 +180,11 @@ def _pack(selection: Selection, store: Store, options: Namespace) -> int:
 
 
 def _is_kept(path: Path) -> bool:
-    """Keep runs that are judged or refused; embeddings are trained again where needed."""
-    return path.with_suffix(".metrics").exists() or '"refused"' in path.read_text()
+    """Keep runs that are judged, refused or failed; of embeddings failures alone."""
+    if path.with_suffix(".metrics").exists():
+        return True
+    record = json.loads(path.read_text())
+    return isinstance(record, dict) and bool({"refused", "error"} & record.keys())
 
 
 def _unpack(archive: Path, folder: Path) -> None:

@@ -108,3 +108,16 @@ def test_images_that_are_not_there_are_left_out(place, capsys):
     assert "no folder" in capsys.readouterr().err
     assert main(["pieces", *words, "--earlier", str(place / "no")]) == 2
     assert "no archive" in capsys.readouterr().err
+
+
+def test_what_failed_is_kept_and_tried_again_after_the_rest(place):
+    (suite,) = load_suites(str(place / "s.yml"), scale="small")
+    first, second = plan(suite)
+    store = Store(place / "work")
+    store.save(first, {"error": "too long"}, {})
+    suites = [suite]
+    order = [spec for _, specs in pieces._parts(suites, store) for spec in specs]
+    assert order == [second, first]
+    assert pieces._is_kept(store.path(first))
+    store.save(second["behind"], {"train_s": 1.0}, {})
+    assert not pieces._is_kept(store.path(second["behind"]))
