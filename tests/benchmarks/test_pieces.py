@@ -1,6 +1,9 @@
 """A suite in pieces: each goes on where the last one stopped, from its archive alone."""
 
 import json
+import os
+import subprocess
+import sys
 import tarfile
 
 import pytest
@@ -13,6 +16,7 @@ from benchmarks.results import Store
 from benchmarks.running import runner
 from benchmarks.specs import plan
 from benchmarks.suite_files import load_suites
+from tests.benchmarks.conftest import ROOT
 from tests.benchmarks.picture_set import SUITE, write_pictures
 from tests.benchmarks.test_cli import in_this_process
 
@@ -121,3 +125,24 @@ def test_what_failed_is_kept_and_tried_again_after_the_rest(place):
     assert pieces._is_kept(store.path(first))
     store.save(second["behind"], {"train_s": 1.0}, {})
     assert not pieces._is_kept(store.path(second["behind"]))
+
+
+def test_one_command_is_enough(place):
+    """The script for a GPU, here without one and without time."""
+    words = [str(place / "archives"), str(place / "out"), "-", "--device", "cpu"]
+    words += ["--suite", str(place / "s.yml"), "--scale", "small"]
+    done = subprocess.run(
+        ["sh", "benchmarks/gpu.sh", *words],
+        cwd=ROOT,
+        env={**os.environ, "MINUTES": "0", "PYTHON": sys.executable},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "0 of 2 runs are done" in done.stdout
+    assert {path.name for path in (place / "out").iterdir()} >= {
+        pieces.ARCHIVE,
+        "table.md",
+        "summary.json",
+    }
