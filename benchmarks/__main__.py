@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 try:
-    from . import commands, plugins
+    from . import commands, pieces, plugins
     from .datasets import DATA_ROOT
 except ModuleNotFoundError as error:
     if error.name != "yaml":
@@ -55,11 +55,17 @@ def parser() -> argparse.ArgumentParser:
     _add_methods_from(names)
     _add_extract(actions)
     _add_leaderboard(actions)
+    _add_gallery(actions)
+    _add_confirmed(actions)
+    _add_pieces(actions)
     for action, (command, text) in _ACTIONS.items():
         sub = actions.add_parser(action, help=text)
         sub.set_defaults(command=command)
         sub.add_argument(
             "--suite", default="quick", help="a name, or the path of a .yml file"
+        )
+        sub.add_argument(
+            "--scale", metavar="NAME", help="a smaller form that the suite file describes"
         )
         sub.add_argument("--methods", nargs="+", metavar="NAME", help="default: all")
         _add_methods_from(sub)
@@ -122,6 +128,59 @@ def _add_leaderboard(
     )
     sub.add_argument(
         "--page", type=Path, metavar="FILE.html", help="default: leaderboard.html in --out"
+    )
+
+
+def _add_gallery(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    sub = actions.add_parser("gallery", help="draw what one stored code finds in images")
+    sub.set_defaults(command=commands.draw_gallery)
+    sub.add_argument("--suite", default="images", help="a name, or the path of a .yml file")
+    sub.add_argument("--scale", metavar="NAME", help="of the suite")
+    sub.add_argument("--dataset", nargs=1, required=True, metavar="NAME")
+    sub.add_argument("--methods", nargs=1, required=True, metavar="NAME")
+    _add_methods_from(sub)
+    sub.add_argument("--bits", nargs=1, type=int, required=True, metavar="K")
+    sub.add_argument("--seeds", nargs=1, type=_seed, required=True, metavar="SEED")
+    sub.add_argument("--out", type=Path, default=Path("results"), help="results folder")
+    _add_data_root(sub)
+    sub.add_argument("--page", type=Path, required=True, metavar="FILE.png")
+
+
+def _add_confirmed(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    sub = actions.add_parser(
+        "confirmed", help="say which findings on frozen features images confirm"
+    )
+    sub.set_defaults(command=commands.write_confirmed)
+    sub.add_argument(
+        "--summary", type=Path, required=True, metavar="FILE", help="of suite images"
+    )
+    sub.add_argument("--bits", type=int, default=24, metavar="K")
+    sub.add_argument("--page", type=Path, required=True, metavar="FILE.md")
+
+
+def _add_pieces(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    sub = actions.add_parser(
+        "pieces", help="run a suite for some minutes, and go on in the next call"
+    )
+    sub.set_defaults(command=pieces.run)
+    sub.add_argument("--suite", default="images", help="a name, or the path of a .yml file")
+    sub.add_argument("--scale", metavar="NAME", help="of the suite")
+    for name in ("dataset", "methods"):
+        sub.add_argument(f"--{name}", nargs="+", metavar="NAME", help="default: all")
+    sub.add_argument("--bits", nargs="+", type=int, metavar="K", help="default: all")
+    sub.add_argument("--seeds", nargs="+", type=_seed, metavar="SEED", help="default: all")
+    sub.add_argument("--minutes", type=float, default=9.0, help="that all of it may take")
+    sub.add_argument("--jobs", type=_at_least(1), default=1, help="runs side by side")
+    _add_device(sub)
+    _add_data_root(sub)
+    sub.add_argument("--archives", type=Path, metavar="DIR", help="of images to unpack")
+    sub.add_argument("--earlier", type=Path, metavar="FILE", help="archive to go on from")
+    sub.add_argument(
+        "--tests", type=Path, metavar="DIR", help="run those marked gpu first, on a GPU"
+    )
+    sub.add_argument("--work", type=Path, default=Path("results"), help="results folder")
+    sub.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="archive and tables go here"
     )
 
 

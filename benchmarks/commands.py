@@ -119,6 +119,34 @@ def _published(suite: str) -> Path:
     return BASELINES / suite / SUMMARY
 
 
+def draw_gallery(options: Namespace) -> int:
+    """Draw what one stored code finds for some queries."""
+    from .reporting import gallery
+
+    specs = [spec for _, own in _selection(options) for spec in own]
+    if len(specs) != 1:
+        raise ValueError(
+            f"a gallery is of one run, and this command names {len(specs)}: say one of "
+            "--dataset, --methods, --bits and --seeds each"
+        )
+    drawn = gallery.draw(specs[0], Store(options.out), data_root(options.data_root))
+    gallery.save(drawn, options.page)
+    print(f"wrote {options.page}")
+    return 0
+
+
+def write_confirmed(options: Namespace) -> int:
+    """Say of findings on frozen features whether images confirm them."""
+    from .reporting import confirmed
+
+    suites = dict.fromkeys(task.features[0] for task in confirmed.TASKS)
+    features = {name: load_summary(_published(name)) for name in suites}
+    images = load_summary(options.summary)
+    write_text(options.page, confirmed.text(features, images, options.bits))
+    print(f"wrote {options.page}")
+    return 0
+
+
 def write_leaderboard(options: Namespace) -> int:
     """Write one page from the summaries of all suites."""
     from .reporting import leaderboard
@@ -133,7 +161,9 @@ def write_leaderboard(options: Namespace) -> int:
 
 def tune(options: Namespace) -> int:
     """Search settings, and write them where the suite will look for them."""
-    for whole in load_suites(options.suite, False, options.dataset, options.out):
+    for whole in load_suites(
+        options.suite, False, options.dataset, options.out, options.scale
+    ):
         if isinstance(whole, KernelSuite):
             raise ValueError(f"suite {whole.name} has nothing to tune")
         suite = narrow(whole, options.methods)
@@ -183,7 +213,10 @@ def _selection(options: Namespace) -> Selection:
     return [
         _narrowed(suite, options)
         for suite in load_suites(
-            options.suite, datasets=options.dataset, results=options.out
+            options.suite,
+            datasets=options.dataset,
+            results=options.out,
+            scale=options.scale,
         )
     ]
 
@@ -218,7 +251,10 @@ def _reports(
     folder = store.folder(selection[0][0].name)
     if options.dataset is None:
         return [(selection, folder)]
-    named = {_dataset(suite) for suite in load_suites(options.suite, with_tuned=False)}
+    named = {
+        _dataset(suite)
+        for suite in load_suites(options.suite, with_tuned=False, scale=options.scale)
+    }
     if {_dataset(suite) for suite, _ in selection} == named:
         return [(selection, folder)]
     return [([each], folder / file_name(_dataset(each[0]))) for each in selection]
@@ -240,9 +276,11 @@ def _about(options: Namespace, selection: Selection) -> Namespace:
 def _command(options: Namespace) -> str:
     """Rebuild the command that leads to a table, as far as it decides about it."""
     words = ["python -m benchmarks run --suite", options.suite]
-    for name in ("dataset", "methods", "methods_from", "bits", "seeds"):
-        if getattr(options, name):
-            words += [f"--{name.replace('_', '-')}", *map(str, getattr(options, name))]
+    for name in ("scale", "dataset", "methods", "methods_from", "bits", "seeds"):
+        given = getattr(options, name)
+        if given:
+            given = [given] if isinstance(given, str) else given
+            words += [f"--{name.replace('_', '-')}", *map(str, given)]
     if getattr(options, "device", "cpu") != "cpu":  # `report` and `compare` have none
         words += ["--device", options.device]
     return " ".join(words)

@@ -81,12 +81,13 @@ class Method(Protocol):
     A method may also have `diagnostics() -> dict[str, np.ndarray]`, asked after `fit`: what
     a report can show of its inside. It is stored beside the codes and never judged.
 
-    Of images, `fit` and `encode` are given `vision.Pictures`, for a trunk to be trained on.
+    Of images, `fit` and `encode` are given `Pictures`, for a trunk to be trained on.
     A method whose attribute `on_features` is true is given features of the untrained trunk.
     One whose attribute `uses_database` is true is also given, as `fit(..., database=...)`,
     the items that will be searched; nobody is told their labels. With a method
     `encode_training() -> dict[str, Encoded]` it says how training items are stored, if
-    their labels are used for that.
+    their labels are used for that. A method behind which others may stand has
+    `train(features, labels)` and `embedding(items) -> Tensor`, vectors (N, D).
     """
 
     def fit(self, features: Tensor, labels: Tensor) -> None:

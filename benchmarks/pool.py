@@ -78,6 +78,7 @@ def run_jobs(
     processes: int,
     timeout_s: float,
     parents: bool = False,
+    until: float | None = None,
 ) -> Iterator[tuple[int, Outcome]]:
     """Run function(job) for every job in worker processes.
 
@@ -87,6 +88,8 @@ def run_jobs(
         processes: number of workers. Each has one thread, whatever the machine.
         timeout_s: a job that takes longer is killed and counts as failed.
         parents: jobs start processes of their own.
+        until: a time of `time.monotonic`. What runs then is killed, and no other job
+            begins; nothing is told of these. None for no such time.
 
     Yields:
         (position in `jobs`, Outcome), in the order in which jobs end.
@@ -94,11 +97,11 @@ def run_jobs(
     todo = list(range(len(jobs)))[::-1]
     workers: list[_Worker] = []
     try:
-        while todo or workers:
+        while (todo or workers) and not _is_over(until):
             while todo and len(workers) < processes:
                 workers.append(_hire(function, parents))
                 _next(workers[-1], todo, jobs)
-            for worker, outcome in _answers(workers, timeout_s):
+            for worker, outcome in _answers(workers, timeout_s, until):
                 index = worker.index
                 if todo and worker.process.is_alive():
                     _next(worker, todo, jobs)
@@ -116,8 +119,15 @@ def _next(worker: _Worker, todo: list[int], jobs: Sequence[Any]) -> None:
     worker.start(index, jobs[index])
 
 
-def _answers(workers: list[_Worker], timeout_s: float) -> list[tuple[_Worker, Outcome]]:
+def _is_over(until: float | None) -> bool:
+    return until is not None and time.monotonic() >= until
+
+
+def _answers(
+    workers: list[_Worker], timeout_s: float, until: float | None
+) -> list[tuple[_Worker, Outcome]]:
     late = min(worker.since for worker in workers) + timeout_s
+    late = late if until is None else min(late, until)
     ready = wait([w.connection for w in workers], timeout=max(late - time.monotonic(), 0))
     answers = [(w, w.answer()) for w in workers if w.connection in ready]
     if not ready:

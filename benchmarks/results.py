@@ -14,6 +14,7 @@ import numpy as np
 Spec = dict[str, Any]
 Record = dict[str, Any]
 Arrays = dict[str, np.ndarray]
+LEFT_OUT = "codes_left_out"  # in metrics of a run whose codes are not kept
 
 
 def key_of(spec: Spec) -> str:
@@ -65,16 +66,40 @@ class Store:
         return record
 
     def load_arrays(self, spec: Spec, names: Collection[str] | None = None) -> Arrays:
-        """Load all arrays of a result, or those of some names that are there."""
+        """Load all arrays of a result, or those of some names that are there.
+
+        None are there where the codes were left out of an archive.
+        """
+        if not self.has_codes(spec) and self.has_result(spec):
+            return {}
         with np.load(self.path(spec).with_suffix(".npz")) as arrays:
             wanted = arrays.files if names is None else names
             return {name: arrays[name] for name in wanted if name in arrays.files}
 
     def has_result(self, spec: Spec) -> bool:
-        """Tell whether codes are stored; a failure does not count, nor a refusal."""
+        """Tell whether codes are stored, or what they were judged to be.
+
+        A failure does not count, nor a refusal.
+        """
         record = self.load(spec)
         done = record is not None and "error" not in record
-        return done and self.path(spec).with_suffix(".npz").exists()
+        return done and (self.has_codes(spec) or LEFT_OUT in self._kept_metrics(spec))
+
+    def has_codes(self, spec: Spec) -> bool:
+        """Tell whether the arrays of a run are there."""
+        return self.path(spec).with_suffix(".npz").exists()
+
+    def _kept_metrics(self, spec: Spec) -> Collection[str]:
+        """Return the keys of where metrics were kept; none without a file."""
+        try:
+            content = json.loads(self.metrics_path(spec).read_text())
+            return list(content["of"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return ()
+
+    def metrics_path(self, spec: Spec) -> Path:
+        """Tell where metrics are kept beside a result."""
+        return self.path(spec).with_suffix(".metrics")
 
     def is_refused(self, spec: Spec) -> bool:
         """Tell whether the method cannot work on the data set: nothing to run again."""

@@ -63,10 +63,46 @@ def make_spec(
         "epochs": suite.epochs if entry.epochs is None else entry.epochs,
         "method": entry.method,
         **_source(entry.method),
+        **_behind(suite, entry, seed, purpose),
         "settings": METHODS[entry.method].settings({**settings, **entry.options}),
         "bits": bits,
         "seed": seed,
     }
+
+
+# Nothing of an embedding depends on it; a method that makes one asks for some length.
+_ANY_BITS = 24
+
+
+def embedding_spec(
+    suite: QualitySuite, method: str, epochs: int, seed: int, purpose: Purpose
+) -> Spec:
+    """Spell out the training of a network whose vectors other methods are given.
+
+    Its settings are what tuning chose for the method itself, where the suite has it.
+    """
+    tuned = {} if suite.tuned is None else suite.tuned.settings.get(method, {})
+    return {
+        "kind": "embedding",
+        "suite": suite.name if purpose == "report" else f"{suite.name}-tune",
+        "purpose": purpose,
+        **suite.recipe,
+        "epochs": epochs,
+        "method": method,
+        **_source(method),
+        "settings": METHODS[method].settings(tuned),
+        "bits": _ANY_BITS,
+        "seed": seed,
+    }
+
+
+def _behind(
+    suite: QualitySuite, entry: Entry, seed: int, purpose: Purpose
+) -> dict[str, Spec]:
+    if entry.behind is None:
+        return {}
+    epochs = suite.epochs if entry.epochs is None else entry.epochs
+    return {"behind": embedding_spec(suite, entry.behind, epochs, seed, purpose)}
 
 
 def _source(method: str) -> dict[str, str]:

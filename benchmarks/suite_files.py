@@ -11,13 +11,26 @@ import yaml
 from .datasets import parse
 from .interface import FAMILIES
 from .methods import METHODS
+from .methods.metric_learning import EMBEDDERS
 from .registry import check_known
 from .results import file_name
-from .suites import Entry, KernelSuite, QualitySuite, Suite, Tuned, Tuning, check_seeds
+from .suites import (
+    FILES,
+    MEMORY,
+    Entry,
+    KernelSuite,
+    QualitySuite,
+    Suite,
+    Tuned,
+    Tuning,
+    check_seeds,
+)
 from .training.trunks import MLP, TRUNKS, default_lr_factor
 
 CONFIGS = Path(__file__).parent / "configs"
 RESULTS = Path("results")
+# Families whose methods learn from vectors as they are: these may stand behind another.
+_ON_VECTORS = ("floats", "quantizer", "supervised", "class", "adapted")
 S = TypeVar("S")
 
 
@@ -42,6 +55,7 @@ def load_suites(
     with_tuned: bool = True,
     datasets: Sequence[str] | None = None,
     results: Path = RESULTS,
+    scale: str | None = None,
 ) -> tuple[Suite, ...]:
     """Read a suite: one for each data set.
 
@@ -52,6 +66,7 @@ def load_suites(
             tuned settings of its own, or none.
         results: the results folder. There lie settings that are a user's own: of other
             data sets than a suite of ours names, and all that an installed package finds.
+        scale: one of those that the file names under `scales`; None for the whole suite.
 
     Raises:
         ValueError: no such suite or data set, or a file that is not understood in full.
@@ -59,6 +74,7 @@ def load_suites(
     path = suite_path(name)
     content = dict(yaml.safe_load(path.read_text()))
     kind = content.pop("kind", None)
+    content, path = _scaled(content, path, scale)
     check_known(f"kind of suite in {path.name}", [kind], ("quality", "kernels"))
     if kind == "kernels":
         if datasets is not None:
@@ -86,6 +102,29 @@ def load_suite(name: str, with_tuned: bool = True) -> Suite:
     if len(suites) > 1:
         raise ValueError(f"suite {name} has {len(suites)} data sets; name one of them")
     return suites[0]
+
+
+def _scaled(
+    content: dict[str, Any], path: Path, scale: str | None
+) -> tuple[dict[str, Any], Path]:
+    """Take out `scales: {NAME: {...}}`, and lay one of them over the file.
+
+    What it says goes before what the file says; `methods` are names of methods of the file.
+    The suite is then called FILE-NAME.
+    """
+    scales = content.pop("scales", {})
+    if scale is None:
+        return content, path
+    check_known(f"scale of {path.name}", [scale], scales)
+    own = dict(scales[scale])
+    if "datasets" in own:
+        content.pop("dataset", None)
+    if "methods" in own:
+        items = [{"name": m} if isinstance(m, str) else m for m in content["methods"]]
+        known = {item["name"]: item for item in items}
+        check_known(f"method of scale {scale} in {path.name}", own["methods"], known)
+        own["methods"] = [known[name] for name in own["methods"]]
+    return {**content, **own}, path.with_stem(f"{path.stem}-{scale}")
 
 
 def _datasets(content: dict[str, Any], path: Path) -> list[str]:
@@ -162,11 +201,23 @@ def _quality_suite(
 def _with_trunk(suite: QualitySuite, path: Path) -> QualitySuite:
     """Check what a suite says of its trunk, and complete it."""
     check_known(f"trunk in {path.name}", [suite.trunk], [MLP, *TRUNKS])
+    check_known(f"loader in {path.name}", [suite.loader], [FILES, MEMORY])
+    for name, least in (("image_size", 8), ("most_items", 1)):
+        value = getattr(suite, name)
+        if value is not None and (type(value) is not int or value < least):
+            raise ValueError(
+                f"{name} in {path.name} must be a whole number of at least {least}, got "
+                f"{value!r}"
+            )
+    if suite.image_size is not None and suite.loader != MEMORY:
+        raise ValueError(
+            f"image_size in {path.name} is for `loader: {MEMORY}`; say that or leave it"
+        )
     if suite.trunk == MLP:
         given = [
             name
-            for name in ("weights", "trunk_lr_factor", "augment")
-            if getattr(suite, name) not in (None, False)
+            for name in ("weights", "trunk_lr_factor", "augment", "loader")
+            if getattr(suite, name) not in (None, False, FILES)
         ]
         if given:
             raise ValueError(
@@ -194,6 +245,13 @@ def _entry(item: str | dict[str, Any], path: Path) -> Entry:
     content = {"label": method.label, "family": family, **item, "encodings": encodings}
     check_known(f"family of {item['name']} in {path.name}", [content["family"]], FAMILIES)
     entry = _build(Entry, content, path)
+    if entry.behind is not None:
+        check_known(f"behind of {entry.name} in {path.name}", [entry.behind], EMBEDDERS)
+        if method.family not in _ON_VECTORS or entry.method in EMBEDDERS:
+            raise ValueError(
+                f"{entry.name} in {path.name} trains a network of its own; only methods on "
+                f"vectors stand behind {entry.behind}"
+            )
     if entry.epochs is not None and (not isinstance(entry.epochs, int) or entry.epochs < 1):
         raise ValueError(
             f"epochs of {entry.name} in {path.name} must be a whole number of at least 1, "

@@ -10,6 +10,7 @@ from .methods import METHODS
 from .registry import check_known
 from .training.trunks import MLP
 
+FILES, MEMORY = "files", "memory"  # where images are while a trunk trains on them
 EVALUATION = "evaluation/"  # begins the name of a kernel on a whole database
 MILLION = "million/"  # of a kernel on a million items
 
@@ -20,7 +21,8 @@ class Entry:
 
     `encodings` are those of the method's that tables show; `epochs` are None for those of
     the suite. `family` is one of `FAMILIES`: in a file that of the method, and of a variant
-    "control", unless the file says otherwise.
+    "control", unless the file says otherwise. With `behind` items are vectors that the
+    network of another method makes; one training serves all lengths and entries.
     """
 
     name: str
@@ -30,6 +32,7 @@ class Entry:
     encodings: tuple[str, ...]
     epochs: int | None = None
     family: str = "other"
+    behind: str | None = None  # method whose embedding this one is given
 
     @property
     def loss(self) -> str | None:
@@ -110,6 +113,11 @@ class QualitySuite:
     weights: str | None = None  # see `trunks.load_trunk`
     trunk_lr_factor: float | None = None  # learning rate relative to that of the head
     augment: bool = False  # training images are cut and mirrored at random
+    loader: str = FILES  # or MEMORY
+    image_size: int | None = (
+        None  # side that images in memory are cut to; None: the trunk's
+    )
+    most_items: int | None = None  # of a set; a fixed part of each class is kept
     head_parameters: int | None = None  # most numbers of a head while training
     settings_of: str | None = None  # suite whose choices hold until this one is tuned
 
@@ -123,6 +131,7 @@ class QualitySuite:
             "batch_size": self.batch_size,
             **self.trunk_recipe,
             **self.bound,
+            **({} if self.most_items is None else {"most_items": self.most_items}),
         }
 
     @property
@@ -141,6 +150,8 @@ class QualitySuite:
             "weights": self.weights,
             "trunk_lr_factor": self.trunk_lr_factor,
             "augment": self.augment,
+            **({} if self.loader == FILES else {"loader": self.loader}),
+            **({} if self.image_size is None else {"image_size": self.image_size}),
         }
 
     @property

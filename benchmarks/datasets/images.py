@@ -80,31 +80,43 @@ def load_key_lists(folder: Path, train: str) -> Collection:
 
 
 def load_tree(folder: Path) -> Collection:
-    """Read `<part>/<class>/<image>`, with parts train, test and maybe val, database."""
+    """Read `<part>/<class>/<image>`, with parts train, test and maybe val, database.
+
+    Or `<class>/<image>`: then the set does not say who is what, and a protocol draws.
+    """
+    if not any((folder / name).is_dir() for name in _FOLDERS):
+        return _collection(folder, *_below(folder, folder), {})
     names: list[str] = []
     classes: list[str] = []
     parts: dict[str, list[str]] = {}
     for name, part in _FOLDERS.items():
-        paths = sorted(
-            p for p in (folder / name).glob("*/*") if p.suffix.lower() in SUFFIXES
-        )
-        found = [path.relative_to(folder).as_posix() for path in paths]
+        found, own = _below(folder / name, folder)
         if found:
             parts[part] = found
         names += found
-        classes += [path.parent.name for path in paths]
+        classes += own
     if not {"train", "test"} <= set(parts):
         raise ValueError(f"{folder} lacks images train/CLASS/* or test/CLASS/*")
-    _, labels = np.unique(classes, return_inverse=True)
-    return _collection(folder, names, labels, parts)
+    return _collection(folder, names, classes, parts)
+
+
+def _below(place: Path, folder: Path) -> tuple[list[str], list[str]]:
+    """List the images of folders by class, and their classes."""
+    paths = sorted(p for p in place.glob("*/*") if p.suffix.lower() in SUFFIXES)
+    names = [path.relative_to(folder).as_posix() for path in paths]
+    return names, [path.parent.name for path in paths]
 
 
 def _collection(
     folder: Path,
     names: list[str],
-    labels: np.ndarray,
+    labels: np.ndarray | list[str],
     parts: Mapping[str, Iterable[str]],
 ) -> Collection:
+    if not names:
+        raise ValueError(f"{folder} has no images CLASS/*, nor train/CLASS/*, test/CLASS/*")
+    if isinstance(labels, list):
+        _, labels = np.unique(labels, return_inverse=True)
     place = {name: position for position, name in enumerate(names)}
     ids = {part: sorted({place[n] for n in own}) for part, own in parts.items()}
     files = ImageFiles(folder, _existing(folder, names))
@@ -167,7 +179,10 @@ _HASHNET = (
     "The usual lists come with the code of HashNet (github.com/thuml/HashNet) and "
     "DeepHash-pytorch (github.com/swuxyj/DeepHash-pytorch); the images from {0}."
 )
-_TREE = "It is the folder {place} with images <part>/<class>/*, parts train and test."
+_TREE = (
+    "It is the folder {place} with images <part>/<class>/*, parts train and test, or with "
+    "images <class>/*."
+)
 for _name, _source in {
     "lists": Source(load_lists, "images named by lists", _LISTS, None),
     "images": Source(load_tree, "images in folders", _TREE, None),

@@ -9,6 +9,7 @@ from pathlib import Path
 from ..registry import Registry, check_known
 from .interface import Collection, Purpose, Split
 from .protocols import PROTOCOLS, default_protocol, split_by
+from .thinning import thinned
 
 DATA_ROOT = "PML_NMLAYER_DATA"
 
@@ -89,7 +90,13 @@ def _loaded(source: str, path: Path, stamp: int) -> Collection:
     return SOURCES[source].load(path)
 
 
-def load_split(name: str, seed: int, purpose: Purpose, root: Path | None = None) -> Split:
+def load_split(
+    name: str,
+    seed: int,
+    purpose: Purpose,
+    root: Path | None = None,
+    most_items: int | None = None,
+) -> Split:
     """Load a set and split it as its name says.
 
     Args:
@@ -97,10 +104,22 @@ def load_split(name: str, seed: int, purpose: Purpose, root: Path | None = None)
         seed: of the split.
         purpose: "report" or "tune".
         root: the data folder; None for that of the environment.
+        most_items: see `thinned`; None for the whole set.
     """
     collection = load_collection(name, root)
+    if most_items is not None:
+        collection = thinned(collection, most_items)
     protocol = parse(name).protocol or default_protocol(collection)
     return split_by(protocol, collection, seed, purpose)
+
+
+def is_there(name: str, root: Path | None = None) -> bool:
+    """Tell whether the file or folder of a set exists."""
+    try:
+        _locate(parse(name), data_root(root))
+    except ValueError:
+        return False
+    return True
 
 
 def data_root(root: Path | None) -> Path | None:

@@ -11,7 +11,8 @@ from pml_nmlayer.classes.codebooks import make_codebook
 from pml_nmlayer.codes import binarize
 
 from ..interface import Encoded, Method, Problem, method
-from ..training.learner import Learner
+from ..training.learner import Learner, evaluating, outputs_of
+from ..training.pictures import Pictures
 from .loss_table import LR
 
 
@@ -35,6 +36,21 @@ def codewords(scores: Tensor, codebook: Tensor, multi_label: bool) -> Mapping[st
     return {"code": codebook[scores.argmax(1)]}
 
 
+class Classifier(Learner):
+    """A trunk with class scores; methods behind it are given what the trunk makes."""
+
+    def embedding(self, items: Tensor | Pictures) -> Tensor:
+        """Return the features that the scores are read from (N, problem.width)."""
+        with evaluating(self.trunk):
+            return outputs_of(self.trunk, items, self.problem)
+
+    def predicted(self, items: Tensor | Pictures) -> Tensor:
+        """Name the best class of each item (N,), numbered as in training."""
+        with evaluating(self.trunk, self.head):
+            network = nn.Sequential(self.trunk, self.head)
+            return outputs_of(network, items, self.problem).argmax(1)
+
+
 @method("classifier_codes", "Classifier output", family="class", lr=LR)
 def classifier_codes(problem: Problem, lr: float = 1e-3) -> Method:
     """Train a classifier, and give each of its classes a codeword of K bits.
@@ -46,4 +62,4 @@ def classifier_codes(problem: Problem, lr: float = 1e-3) -> Method:
     codebook = make_codebook(problem.num_classes, problem.bits, seed=seed)
     head = nn.Linear(problem.width, problem.num_classes)
     encoding = partial(codewords, codebook=codebook, multi_label=problem.multi_label)
-    return Learner(problem, head, Classify(), lr, encoding=encoding)
+    return Classifier(problem, head, Classify(), lr, encoding=encoding)

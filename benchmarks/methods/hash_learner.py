@@ -16,7 +16,7 @@ from pml_nmlayer.merging.pair_likelihood import drop_one_importance
 
 from ..interface import Encoded
 from ..training.learner import Learner, evaluating, outputs_of
-from ..training.vision import Pictures
+from ..training.pictures import Pictures
 
 MOST_ITEMS = 1_000  # of the training set, for importances and correlations
 

@@ -21,7 +21,7 @@ from ..training.learner import (
     sign_and_float,
     starting,
 )
-from ..training.vision import Pictures
+from ..training.pictures import Pictures
 from . import quantizers
 from .loss_table import START, START_SPACE, Loss, parts
 from .pml_losses import PML
@@ -31,6 +31,8 @@ from .quantizers import Quantizer
 WIDTH = 128  # of the embeddings that are quantized afterwards
 ITQ_ITERATIONS = 50
 DIMENSIONS = 48  # of PQ
+# Methods whose network can serve others: they have `embedding(items)`.
+EMBEDDERS = (*(f"{name}_post" for name in PML), "classifier_codes")
 WEIGHT = Choice(0.01, 0.1, 1.0)
 
 
@@ -83,12 +85,15 @@ class PostLearner(Learner):
         self, features: Tensor | Pictures, labels: Tensor, database: Any = None
     ) -> None:
         super().fit(features, labels)
-        items = features if database is None else database
-        with evaluating(self.trunk, self.head):
-            network = nn.Sequential(self.trunk, self.head)
-            vectors = normalize(outputs_of(network, items, self.problem))
+        vectors = self.embedding(features if database is None else database)
         for quantizer in self.ways.values():
             quantizer.train(vectors)
+
+    def embedding(self, items: Tensor | Pictures) -> Tensor:
+        """Embed items as vectors of length 1 (N, WIDTH), for methods behind this one."""
+        with evaluating(self.trunk, self.head):
+            network = nn.Sequential(self.trunk, self.head)
+            return normalize(outputs_of(network, items, self.problem))
 
     def _quantized(self, outputs: Tensor) -> dict[str, Encoded]:
         vectors = normalize(outputs)

@@ -13,7 +13,7 @@ from pml_nmlayer.heads.bi_half import BiHalf
 from ..interface import Method, Problem, method
 from ..search import Choice
 from ..training.learner import Learner, starting
-from ..training.vision import Pictures
+from ..training.pictures import Pictures
 from .loss_table import LR, START_SPACE
 
 START = START_SPACE["start"]

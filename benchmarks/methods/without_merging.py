@@ -14,7 +14,7 @@ from pml_nmlayer.layers import ProgressiveHead
 
 from ..interface import Method, Problem, Unsuited, add_method
 from ..training.heads import make_head, make_nm_loss
-from ..training.vision import Pictures
+from ..training.pictures import Pictures
 from .hash_learner import HashLearner
 from .loss_table import Loss, parts
 from .pml_losses import PML

@@ -10,7 +10,7 @@ from typing import Any
 from tqdm import tqdm
 
 from ..pool import run_jobs
-from ..results import Spec, Store, write_text
+from ..results import LEFT_OUT, Spec, Store, write_text
 from .judge import judge
 
 Metrics = dict[str, dict[str, float]]  # by encoding, then by metric
@@ -62,16 +62,17 @@ def _judge_each(
 
 def _judge(job: tuple[Store, Spec]) -> Metrics:
     store, spec = job
+    if not store.has_codes(spec):
+        raise ValueError(
+            f"{store.path(spec)} came without its codes, and the rules of metrics have "
+            "changed since; repeat the run with --force"
+        )
     return judge(store.load_arrays(spec), spec["bits"])
-
-
-def _path(store: Store, spec: Spec) -> Path:
-    return store.path(spec).with_suffix(".metrics")
 
 
 def _known(store: Store, spec: Spec) -> Metrics | None:
     try:
-        kept = json.loads(_path(store, spec).read_text())
+        kept = json.loads(store.metrics_path(spec).read_text())
     except (OSError, ValueError):
         return None
     same = isinstance(kept, dict) and kept.get("of") == _origin(store, spec)
@@ -80,10 +81,24 @@ def _known(store: Store, spec: Spec) -> Metrics | None:
 
 def _keep(store: Store, spec: Spec, metrics: Metrics) -> None:
     content = {"of": _origin(store, spec), "values": metrics}
-    write_text(_path(store, spec), json.dumps(content))
+    write_text(store.metrics_path(spec), json.dumps(content))
+
+
+def without_codes(store: Store, spec: Spec) -> str:
+    """Write the metrics of a run as they are kept where its codes are not.
+
+    Raises:
+        ValueError: it is not judged yet.
+    """
+    values = _known(store, spec)
+    if values is None:
+        raise ValueError(f"{store.path(spec)} is not judged; write a report first")
+    return json.dumps({"of": {"rules": _rules(), LEFT_OUT: True}, "values": values})
 
 
 def _origin(store: Store, spec: Spec) -> dict[str, Any]:
+    if not store.has_codes(spec):
+        return {"rules": _rules(), LEFT_OUT: True}
     arrays = store.path(spec).with_suffix(".npz").stat()
     return {"bytes": arrays.st_size, "at": arrays.st_mtime_ns, "rules": _rules()}
 

@@ -1,10 +1,12 @@
 """How the numbers of a table came about, one line a fact."""
 
 from collections.abc import Sequence
+from statistics import fmean, stdev
 
 from ..datasets import PROTOCOLS
+from ..methods import METHODS
 from ..results import Record
-from ..suites import QualitySuite
+from ..suites import MEMORY, QualitySuite
 from ..training.trunks import MLP
 from .runs import Run, metrics_of, records_of
 from .verdict import BASIS
@@ -133,13 +135,66 @@ def _trunk_lines(suite: QualitySuite, done: Sequence[Record]) -> list[str]:
     return [
         f"Trunk: {suite.trunk}, trained end to end on {images} with "
         f"{suite.trunk_lr_factor:g} times the learning rate of the head. Methods on raw "
-        "features are given those of the untrained trunk.",
+        "features are given those of the untrained trunk, unless they stand behind another "
+        "method.",
         *(f"Weights of the trunk before training: {text}." for text in sorted(weights)),
+        *_memory_lines(suite, done),
+        *_behind_lines(suite),
+        *_accuracy_lines(done),
     ]
 
 
+def _memory_lines(suite: QualitySuite, done: Sequence[Record]) -> list[str]:
+    if suite.loader != MEMORY:
+        return []
+    sizes = sorted({r["inputs"]["transform"]["crop"] for r in done})
+    exact = sorted({r["inputs"]["precision"] for r in done})
+    some = "" if suite.most_items is None else f" At most {suite.most_items:,} are taken."
+    return [
+        f"Images are decoded once, stay on the device as bytes ({_joined(sizes)} pixels a "
+        f"side), and are cut and mirrored there; the trunk computes in {_joined(exact)}."
+        f"{some} Images/s: those of training. Peak memory: on a GPU what torch holds "
+        "there, on a CPU the whole process."
+    ]
+
+
+def _behind_lines(suite: QualitySuite) -> list[str]:
+    """Name the trainings that serve several rows."""
+    rows: dict[str, list[str]] = {}
+    for entry in suite.entries:
+        if entry.behind is not None:
+            rows.setdefault(METHODS[entry.behind].label, []).append(entry.label)
+    return [
+        f"One training of {label} for all lengths gives the vectors of {'; '.join(names)}: "
+        "its seconds are counted in each."
+        for label, names in rows.items()
+    ]
+
+
+def _accuracy_lines(done: Sequence[Record]) -> list[str]:
+    """Say how well the trunk classifies queries; once for each seed, whoever tells it."""
+    by_seed: dict[int, float] = {}
+    for record in done:
+        if "accuracy" in record:
+            by_seed[record["spec"]["seed"]] = record["accuracy"]
+    if not by_seed:
+        return []
+    found = [by_seed[seed] for seed in sorted(by_seed)]
+    spread = f" ± {stdev(found):.3f}" if len(found) > 1 else ""
+    return [
+        f"The trunk with a classifier names the class of {fmean(found):.3f}{spread} of the "
+        f"queries whose class was trained on, mean over {len(found)} seeds."
+    ]
+
+
+def _joined(values: Sequence[object]) -> str:
+    return ", ".join(map(str, values))
+
+
 def _clock(suite: QualitySuite) -> str:
-    return "one thread" if suite.trunk == MLP else "loading of images included"
+    if suite.trunk == MLP:
+        return "one thread"
+    return "images in memory" if suite.loader == MEMORY else "loading of images included"
 
 
 def origins(done: Sequence[Record]) -> list[str]:

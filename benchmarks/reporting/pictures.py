@@ -81,6 +81,7 @@ def precision_recall(
         data = {}
         for name in codes:
             own = [run for run in done if (run.row.name, run.bits) == (name, bits)]
+            own = [run for run in own if _has_codes(suite, run, store)]
             if own:
                 curve = np.mean([_curve(suite, run, store) for run in own], axis=0)
                 points = [(r, p) for p, r in curve.T.tolist() if not np.isnan(p)]
@@ -98,6 +99,10 @@ def precision_recall(
     return Picture(
         "precision-recall", "Precision and recall", caption + basis(suite, done), figure
     )
+
+
+def _has_codes(suite: QualitySuite, run: Run, store: Store) -> bool:
+    return store.has_codes(spec_of(suite, run.row.entry, run.bits, run.seed))
 
 
 def _curve(suite: QualitySuite, run: Run, store: Store) -> np.ndarray:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from .metrics import METRICS
+from .tables import USAGE
 
 CHART = "chart.png"
 _LEFT_OUT = ("### Balance", "## Methods")  # of bits; explained by the whole report
@@ -45,7 +46,8 @@ def _is_read(part: str, several: bool) -> bool:
 def _part(part: str) -> str:
     lines = part.rstrip().split("\n")
     if part.startswith("### Details"):
-        lines = _columns(lines, lambda name: name in _PUBLISHED)
+        kept = {*_PUBLISHED, *USAGE.values()}
+        lines = _columns(lines, lambda name: name in kept)
     elif part.startswith("### Codes along the way"):
         lines = _columns(lines, lambda name: name.startswith(("after_", "at_")))
     lines = [_narrow(line) if line.startswith("|") else line for line in lines]

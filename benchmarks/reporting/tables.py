@@ -10,6 +10,8 @@ from .notes import EDGE, protocol
 from .runs import Run, Value, metric_value, metrics_of, train_seconds
 from .standing import means, ranks
 
+USAGE = {"images_per_s": "images/s", "peak_mib": "peak memory, MiB"}  # of a trunk
+
 
 def cell(runs: Sequence[Run], value: Value, form: str = ".3f") -> str:
     """Summarise the runs of one method at one length: mean ± sd, or why there is none."""
@@ -71,8 +73,9 @@ def detail_table(suite: QualitySuite, runs: Sequence[Run]) -> str:
     """Lay out what the main table has no room for, one row a method and length."""
     first = _shown_first(runs)
     others = [metric for metric in metrics_of(runs) if metric not in first]
+    usage = [name for name in USAGE if any(name in (r.record or {}) for r in runs)]
     header = ["method", "bits", *(m.label for m in others), "training, s"]
-    header += ["head, training", "head, served"]
+    header += [*(USAGE[name] for name in usage), "head, training", "head, served"]
     rows = []
     for row in suite.rows:
         for bits in suite.bits:
@@ -80,8 +83,13 @@ def detail_table(suite: QualitySuite, runs: Sequence[Run]) -> str:
             cells = [cell(own, metric_value(m.name)) for m in others]
             sizes = [_head(own, when) for when in ("training", "serving")]
             seconds = cell(own, train_seconds, ".2f")
-            rows.append([row.label, str(bits), *cells, seconds, *sizes])
+            used = [cell(own, _recorded(name), ".0f") for name in usage]
+            rows.append([row.label, str(bits), *cells, seconds, *used, *sizes])
     return markdown(header, rows)
+
+
+def _recorded(name: str) -> Value:
+    return lambda run: None if run.record is None else run.record.get(name)
 
 
 def along_the_way(suite: QualitySuite, runs: Sequence[Run]) -> str:

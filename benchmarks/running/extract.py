@@ -11,7 +11,7 @@ from tqdm import tqdm
 from ..datasets import Collection, ImageFiles, load_collection
 from ..results import write_file
 from ..training.trunks import Trunk, features_of, load_trunk
-from ..training.vision import Pictures, torchvision
+from ..training.vision import FilePictures, torchvision
 from .devices import check_device
 
 
@@ -68,7 +68,7 @@ def _features(
     trunk: Trunk, files: ImageFiles, device: str, batch_size: int, processes: int
 ) -> np.ndarray:
     loaders = processes if processes > 1 else 0  # one needs no process beside this one
-    loader = Pictures(files, trunk.transform, loaders=loaders).in_order(batch_size)
+    loader = FilePictures(files, trunk.transform, loaders=loaders).in_order(batch_size)
     return features_of(trunk, tqdm(loader, unit="batch"), device).numpy()
 
 

@@ -1,17 +1,20 @@
 """What methods of a run learn from: vectors as they are, or images before a trunk."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
+import PIL
 from torch import Tensor
 
 from ..datasets import ImageFiles, Items
 from ..results import Spec
-from ..suites import QualitySuite
+from ..suites import FILES, MEMORY, QualitySuite
+from ..training.decoded import decode
+from ..training.pictures import Pictures
 from ..training.seeding import seeded
-from ..training.trunks import MLP, TRUNKS, features_of, load_trunk
-from ..training.vision import Pictures, torchvision
+from ..training.trunks import MLP, TRUNKS, Trunk, features_of, load_trunk
+from ..training.vision import FilePictures, torchvision
 from .devices import Machine
 
 
@@ -65,13 +68,7 @@ def open_inputs(spec: Spec, items: Items, machine: Machine) -> Inputs:
 
 def _behind_a_trunk(spec: Spec, files: ImageFiles, machine: Machine) -> Inputs:
     trunk = load_trunk(spec["trunk"], spec["weights"], seed=spec["seed"])
-    pictures = Pictures(
-        files,
-        trunk.transform,
-        spec["augment"],
-        machine.loaders,
-        pin=machine.device.startswith("cuda"),
-    )
+    pictures, how = _pictures(spec, files, trunk, machine)
     problem = {
         "in_features": trunk.width,
         "width": trunk.width,
@@ -83,10 +80,33 @@ def _behind_a_trunk(spec: Spec, files: ImageFiles, machine: Machine) -> Inputs:
         "weights": trunk.weights,
         "weights_sha256": trunk.checksum,
         "transform": trunk.transform.describe(),
-        "torchvision": torchvision().__version__,
+        **how,
     }
     frozen = (pictures, spec["trunk"], spec["weights"], spec["batch_size"], machine.device)
     return Inputs(pictures, problem, about, frozen)
+
+
+def _pictures(
+    spec: Spec, files: ImageFiles, trunk: Trunk, machine: Machine
+) -> tuple[Pictures, dict[str, Any]]:
+    """Open images as the suite says, and tell with what they are read."""
+    if spec.get("loader", FILES) == MEMORY:
+        size = spec.get("image_size")
+        transform = trunk.transform
+        if size is not None:
+            transform = replace(transform, resize=size, crop=size)
+        decoded = decode(files, transform, spec["augment"], machine.device)
+        exact = "bfloat16" if machine.device.startswith("cuda") else "float32"
+        return decoded, {
+            "transform": transform.describe(),
+            "pillow": PIL.__version__,
+            "precision": exact,
+        }
+    pin = machine.device.startswith("cuda")
+    pictures = FilePictures(
+        files, trunk.transform, spec["augment"], machine.loaders, pin=pin
+    )
+    return pictures, {"torchvision": torchvision().__version__}
 
 
 @lru_cache(maxsize=1)  # a worker mostly sees one set, again and again
@@ -105,11 +125,13 @@ def check_inputs(suite: QualitySuite, machine: Machine) -> None:
     Raises:
         ValueError: no torchvision, no weights, or loaders where there is nothing to load.
     """
-    if suite.trunk != MLP:
-        torchvision()
-        load_trunk(suite.trunk, suite.weights)
-    elif machine.loaders:
+    if machine.loaders and (suite.trunk == MLP or suite.loader == MEMORY):
+        what = f"trunk {MLP} takes features" if suite.trunk == MLP else f"loader {MEMORY}"
         raise ValueError(
-            f"--loaders is for suites on images; trunk {suite.trunk} of {suite.name} takes "
-            "features: leave it out"
+            f"--loaders is for suites that load images while they train; {suite.name} does "
+            f"not ({what}): leave it out"
         )
+    if suite.trunk != MLP:
+        if suite.loader == FILES:
+            torchvision()
+        load_trunk(suite.trunk, suite.weights)

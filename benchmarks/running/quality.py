@@ -16,16 +16,22 @@ from pml_nmlayer.codes import pack_codes
 from ..datasets import Split, load_split
 from ..interface import ENCODINGS, NEIGHBOURS, Encoded, Pair, Problem, Unsuited
 from ..methods import METHODS
-from ..results import Arrays, Record, Spec
+from ..results import Arrays, Record, Spec, Store
+from ..training.pictures import Pictures
 from ..training.seeding import seed_everything
 from .devices import Machine, describe_device, wait_for
-from .inputs import open_inputs
+from .inputs import Inputs, open_inputs
+from .usage import peak_mib, reset_peak
 
 _THIS = Machine()
+_OF_A_TRUNK = ("images_per_s", "peak_mib", "accuracy")  # what a record may tell of it
 
 
 def execute(
-    spec: Spec, root: Path | None = None, machine: Machine = _THIS
+    spec: Spec,
+    root: Path | None = None,
+    machine: Machine = _THIS,
+    store: Store | None = None,
 ) -> tuple[Record, Arrays]:
     """Train one method and encode queries and database.
 
@@ -33,17 +39,116 @@ def execute(
         spec: see `specs.make_spec`.
         root: the data folder; None for that of the environment.
         machine: where networks are trained.
+        store: where embeddings lie, for a method behind one.
 
     Returns:
         What was measured, as plain JSON, and the arrays that metrics are computed from. Of
         a method that does not suit the data set: its reason, as `refused`, and no arrays.
     """
     _check_source(spec)
-    split = load_split(spec["dataset"], spec["seed"], spec["purpose"], root)
+    split = _split(spec, root)
     try:
-        return _measure(spec, split, machine)
+        return _measure(spec, split, machine, store)
     except Unsuited as error:
         return {"refused": str(error), "split": describe(split)}, {}
+
+
+def execute_embedding(
+    spec: Spec, root: Path | None = None, machine: Machine = _THIS
+) -> tuple[Record, Arrays]:
+    """Train the network that methods stand behind, and embed all items once.
+
+    Args:
+        spec: see `specs.embedding_spec`.
+        root: the data folder; None for that of the environment.
+        machine: where the network is trained.
+    """
+    _check_source(spec)
+    split = _split(spec, root)
+    inputs = open_inputs(spec, split.features, machine)
+    labels, _ = _training_labels(split)
+    problem = _problem(spec, split, inputs, machine)
+    _begin(spec, machine)
+    start = time.perf_counter()
+    method: Any = METHODS[spec["method"]].factory(problem, **spec["settings"])
+    items: Any = inputs.items
+    method.train(items[split.train], labels)
+    wait_for(machine.device)
+    train_s = time.perf_counter() - start
+    vectors = method.embedding(items)
+    record = {
+        "train_s": train_s,
+        **_usage(spec, items, split, machine, train_s),
+        **_accuracy(method, items, split),
+        "split": describe(split),
+        "device": describe_device(machine.device),
+        "inputs": inputs.about,
+    }
+    return record, {"embeddings": vectors.half().numpy()}
+
+
+def _behind(spec: Spec, store: Store | None) -> tuple[Inputs, Record]:
+    """Open the vectors that an earlier run left, and what it told of itself."""
+    other = spec["behind"]
+    if store is None or not store.has_result(other):
+        why = "" if store is None else (store.load(other) or {}).get("error", "")
+        raise ValueError(
+            f"{spec['method']} is given the embedding of {other['method']}, which has no "
+            f"result; run it first {why}"
+        )
+    record = store.load(other)
+    assert record is not None
+    found = store.load_arrays(other, ("embeddings",))["embeddings"]
+    vectors = torch.from_numpy(found.astype(np.float32))
+    return Inputs(vectors, {"in_features": vectors.shape[1]}, record["inputs"]), record
+
+
+def _split(spec: Spec, root: Path | None) -> Split:
+    most = spec.get("most_items")
+    return load_split(spec["dataset"], spec["seed"], spec["purpose"], root, most)
+
+
+def _problem(spec: Spec, split: Split, inputs: Inputs, machine: Machine) -> Problem:
+    return Problem(
+        num_classes=_training_labels(split)[1],
+        bits=spec["bits"],
+        epochs=spec["epochs"],
+        decay=spec["decay"],
+        batch_size=spec["batch_size"],
+        multi_label=split.multi_label,
+        device=machine.device,
+        **inputs.problem,
+    )
+
+
+def _begin(spec: Spec, machine: Machine) -> None:
+    _warm_up(machine.device)
+    seed_everything(spec["seed"], machine.device)
+    reset_peak(machine.device)
+
+
+def _usage(
+    spec: Spec, items: Any, split: Split, machine: Machine, train_s: float
+) -> Record:
+    """Tell how fast a trunk learned, and how much memory that took."""
+    if not isinstance(items, Pictures):
+        return {}
+    steps = len(split.train) // spec["batch_size"] * spec["epochs"]
+    per_s = steps * spec["batch_size"] / train_s
+    return {"images_per_s": per_s, "peak_mib": peak_mib(machine.device)}
+
+
+def _accuracy(method: Any, items: Any, split: Split) -> Record:
+    """Tell how often a classifier names the class of a query that it has trained on."""
+    predicted = getattr(method, "predicted", None)
+    if predicted is None or split.multi_label:
+        return {}
+    classes = split.labels[split.train].unique()
+    asked = split.queries[torch.isin(split.labels[split.queries], classes)]
+    if not len(asked):
+        return {}
+    right = classes[predicted(items[asked])] == split.labels[asked]
+    return {"accuracy": right.float().mean().item()}
 
 
 def _check_source(spec: Spec) -> None:
@@ -55,23 +160,21 @@ def _check_source(spec: Spec) -> None:
         )
 
 
-def _measure(spec: Spec, split: Split, machine: Machine) -> tuple[Record, Arrays]:
-    inputs = open_inputs(spec, split.features, machine)
-    labels, num_classes = _training_labels(split)
-    problem = Problem(
-        num_classes=num_classes,
-        bits=spec["bits"],
-        epochs=spec["epochs"],
-        decay=spec["decay"],
-        batch_size=spec["batch_size"],
-        multi_label=split.multi_label,
-        device=machine.device,
-        **inputs.problem,
-    )
-    _warm_up(machine.device)
-    seed_everything(spec["seed"], machine.device)
+def _measure(
+    spec: Spec, split: Split, machine: Machine, store: Store | None
+) -> tuple[Record, Arrays]:
+    earlier: Record = {}
+    if "behind" in spec:
+        inputs, earlier = _behind(spec, store)
+    else:
+        inputs = open_inputs(spec, split.features, machine)
+    labels, _ = _training_labels(split)
+    problem = _problem(spec, split, inputs, machine)
+    _begin(spec, machine)
     start = time.perf_counter()
     method = METHODS[spec["method"]].factory(problem, **spec["settings"])
+    if earlier and not getattr(method, "on_features", False):
+        raise ValueError(f"{spec['method']} trains a network and stands behind none")
     train_s = time.perf_counter() - start
     # features of an untrained trunk are made once for many methods, and are no one's time
     items: Any = inputs.of(method)
@@ -82,6 +185,7 @@ def _measure(spec: Spec, split: Split, machine: Machine) -> tuple[Record, Arrays
     method.fit(items[split.train], labels, **more)
     wait_for(machine.device)
     train_s += time.perf_counter() - start
+    usage = _usage(spec, items, split, machine, train_s)
 
     found = method.encode(items)
     own: Mapping[str, Encoded] = {}
@@ -92,7 +196,10 @@ def _measure(spec: Spec, split: Split, machine: Machine) -> tuple[Record, Arrays
     if not getattr(method, "on_features", False):  # these have no trunk to stand on
         _check_budget(spec, training)
     record = {
-        "train_s": train_s,
+        "train_s": train_s + earlier.get("train_s", 0.0),
+        **{name: earlier[name] for name in _OF_A_TRUNK if name in earlier},
+        **usage,
+        **_accuracy(method, items, split),
         "head_parameters": {"training": training, "serving": serving},
         "split": describe(split),
         "device": describe_device(machine.device),

@@ -16,9 +16,14 @@ from . import kernels, quality
 from .devices import Machine, same_device
 from .environment import environment
 
-EXECUTORS: dict[str, Callable[[Spec, Path | None, Machine], tuple[Record, Arrays]]] = {
+EXECUTORS: dict[
+    str, Callable[[Spec, Path | None, Machine, Store | None], tuple[Record, Arrays]]
+] = {
     "quality": quality.execute,
-    "kernel": lambda spec, root, machine: kernels.execute(spec, machine),
+    "embedding": lambda spec, root, machine, _: quality.execute_embedding(
+        spec, root, machine
+    ),
+    "kernel": lambda spec, root, machine, _: kernels.execute(spec, machine),
 }
 _THIS = Machine()
 
@@ -40,6 +45,7 @@ def execute(
     root: Path | None = None,
     machine: Machine = _THIS,
     methods_from: Sequence[Path] = (),
+    store: Store | None = None,
 ) -> tuple[Record, Arrays]:
     """Run one spec in a worker process.
 
@@ -48,11 +54,12 @@ def execute(
         root: the data folder.
         machine: where to compute.
         methods_from: files that register methods, see `plugins`.
+        store: where results of other runs lie, on which this one may stand.
     """
     plugins.load(methods_from)
     torch.set_num_threads(1)
     faiss.omp_set_num_threads(1)
-    record, arrays = EXECUTORS[spec["kind"]](spec, root, machine)
+    record, arrays = EXECUTORS[spec["kind"]](spec, root, machine, store)
     threads = {"torch": torch.get_num_threads(), "faiss": faiss.omp_get_max_threads()}
     return {**record, "threads": threads}, arrays
 
@@ -67,6 +74,7 @@ def run(
     root: Path | None = None,
     machine: Machine = _THIS,
     methods_from: Sequence[Path] = (),
+    until: float | None = None,
 ) -> Summary:
     """Run specs that have no result yet. A failure is recorded, and tried again next time.
 
@@ -79,6 +87,7 @@ def run(
         root: the data folder; None for that of the environment.
         machine: where networks are trained. Workers share it.
         methods_from: files that register methods; each worker reads them.
+        until: see `run_jobs`; what is not done then has no result.
     """
     code = environment()["code"]  # read now: sources may change while this runs
     summary = Summary()
@@ -91,14 +100,27 @@ def run(
         else:
             _count_skipped(summary, store.load(spec), code, machine)
     files = tuple(path.resolve() for path in methods_from)
-    work = partial(execute, root=root, machine=machine, methods_from=files)
-    jobs = run_jobs(work, todo, processes, timeout_s, parents=machine.loaders > 0)
-    for index, outcome in tqdm(jobs, total=len(todo), unit="run", disable=not todo):
-        _save(store, todo[index], outcome)
-        summary.failed += outcome.error is not None
-        summary.done += outcome.error is None
-        summary.refused += outcome.error is None and "refused" in outcome.value[0]
+    work = partial(execute, root=root, machine=machine, methods_from=files, store=store)
+    for part in (_needed(todo, store), todo):  # what others stand on comes first
+        jobs = run_jobs(
+            work, part, processes, timeout_s, parents=machine.loaders > 0, until=until
+        )
+        for index, outcome in tqdm(jobs, total=len(part), unit="run", disable=not part):
+            _save(store, part[index], outcome)
+            summary.failed += outcome.error is not None
+            summary.done += outcome.error is None
+            summary.refused += outcome.error is None and "refused" in outcome.value[0]
     return summary
+
+
+def _needed(todo: Sequence[Spec], store: Store) -> list[Spec]:
+    """List the embeddings that are asked for and are not there, each once."""
+    found: list[Spec] = []
+    for spec in todo:
+        other = spec.get("behind")
+        if other is not None and other not in found and not store.has_result(other):
+            found.append(other)
+    return found
 
 
 def _count_skipped(

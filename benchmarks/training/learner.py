@@ -15,7 +15,7 @@ from pml_nmlayer.labels import as_label_sets
 from pml_nmlayer.losses import MultiLabelLoss
 
 from ..interface import ASYMMETRIC, Encoded, Pair, Problem, Unsuited
-from .vision import Feed, Pictures
+from .pictures import Epochs, Pictures
 
 HIDDEN = Problem.width  # of the trunk that features have
 Draw = Callable[[Tensor, int], list[Tensor]]  # (labels, batch size) -> rows by batch
@@ -108,6 +108,10 @@ class Learner:
                 module.to(self.problem.device)
 
     def fit(self, features: Tensor | Pictures, labels: Tensor) -> None:
+        """Train: a learner has nothing else to fit."""
+        self.train(features, labels)
+
+    def train(self, features: Tensor | Pictures, labels: Tensor) -> None:
         """Train for all epochs; the last one is what counts, there is no selection."""
         if len(features) < self.problem.batch_size:
             raise ValueError(
@@ -126,10 +130,10 @@ class Learner:
 
         schedules = [torch.optim.lr_scheduler.LambdaLR(o, rate) for o in optimizers]
         targets = labels.to(self.problem.device)
-        source: Tensor | Feed = (
+        source: Tensor | Epochs = (
             features.to(self.problem.device)
             if isinstance(features, Tensor)
-            else Feed(features)
+            else features.feed()
         )
         for epoch in range(1, self.problem.epochs + 1):
             order = self.draw(labels, self.problem.batch_size)
@@ -221,7 +225,7 @@ def evaluating(*modules: nn.Module) -> Iterator[None]:
 
 
 def one_epoch(
-    source: Tensor | Feed, order: list[Tensor], device: str
+    source: Tensor | Epochs, order: list[Tensor], device: str
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield the batches of an epoch and their row numbers, both on the device."""
     rows = torch.cat(order).to(device).split([len(some) for some in order])

@@ -4,6 +4,7 @@ import hashlib
 import pickle
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,8 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from ..registry import Registry
+from .pictures import Transform
+from .resnet9 import NARROW, resnet9
 from .seeding import seeded
-from .vision import Transform, torchvision
+from .vision import torchvision
 
 RANDOM = "random"
 MLP = "mlp"  # one layer on features: made by `learner`, and no trunk for images
@@ -170,6 +173,8 @@ def _whole(network: nn.Module) -> nn.Module:
 for _name, _entry in {
     "pixels": TrunkEntry(nn.Flatten, _whole, _SMALL, learned=False),
     "small_cnn": TrunkEntry(small_cnn, _whole, _SMALL),
+    "resnet9": TrunkEntry(resnet9, _whole, _SMALL),
+    "resnet9_narrow": TrunkEntry(partial(resnet9, NARROW), _whole, _SMALL),
     "alexnet": TrunkEntry(
         _torchvision("alexnet"), _fc7, _IMAGENET, "AlexNet_Weights.IMAGENET1K_V1"
     ),

@@ -4,7 +4,7 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ..datasets import ImageFiles
+from .pictures import Pictures, Transform
 from .seeding import seeded
 
 _OPERATORS = (
@@ -24,19 +25,6 @@ _OPERATORS = (
 _START = "fork" if sys.platform == "linux" else None
 _LEAST_AREA = 0.5  # of an image that a random cut keeps
 _declared: list[torch.library.Library] = []  # operators live as long as their library
-
-
-@dataclass(frozen=True)
-class Transform:
-    """Scale the shorter side, cut out the centre, normalise as ImageNet models expect."""
-
-    resize: int
-    crop: int
-    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
-    std: tuple[float, ...] = (0.229, 0.224, 0.225)
-
-    def describe(self) -> dict[str, Any]:
-        return {**asdict(self), "interpolation": "bilinear, antialiased"}
 
 
 def torchvision() -> ModuleType:
@@ -130,8 +118,8 @@ class AugmentedImages(Images):
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """Image files that are counted, and picked by ids, like the rows of a tensor.
+class FilePictures(Pictures):
+    """Image files, loaded whenever they are needed.
 
     Args:
         files: where they lie.
@@ -150,15 +138,17 @@ class Pictures:
     def __len__(self) -> int:
         return len(self.files)
 
-    def __getitem__(self, ids: Tensor | slice) -> "Pictures":
+    def __getitem__(self, ids: Tensor | slice) -> "FilePictures":
         positions = torch.arange(len(self))[ids].tolist()
         names = tuple(self.files.names[position] for position in positions)
         return replace(self, files=ImageFiles(self.files.root, names))
 
     def in_order(self, size: int) -> Iterable[Tensor]:
-        """Load all images as they come, in batches, for evaluation."""
         rows = [rows.tolist() for rows in torch.arange(len(self)).split(size)]
         return self.loader(Images(self.files, self.transform), rows, False)
+
+    def feed(self) -> "Feed":
+        return Feed(self)
 
     def loader(
         self, images: Images, batches: Sequence[list[Any]], again: bool
@@ -177,7 +167,7 @@ class Pictures:
 class Feed:
     """Loads batches of images for training, epoch after epoch with the same processes."""
 
-    def __init__(self, pictures: Pictures) -> None:
+    def __init__(self, pictures: FilePictures) -> None:
         self.augment = pictures.augment
         kind = AugmentedImages if self.augment else Images
         self._asked: list[list[Any]] = []  # what the loader goes through, epoch by epoch

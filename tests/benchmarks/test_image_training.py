@@ -17,8 +17,9 @@ from benchmarks.suite_files import load_suites
 from benchmarks.suites import narrow
 from benchmarks.training import trunks
 from benchmarks.training.learner import Learner
+from benchmarks.training.pictures import Transform
 from benchmarks.training.seeding import seed_everything
-from benchmarks.training.vision import Feed, Pictures, Transform
+from benchmarks.training.vision import Feed, FilePictures
 from tests.benchmarks.conftest import command
 from tests.benchmarks.test_trunks import MINI, needs_vision
 
@@ -119,7 +120,7 @@ class Noted(nn.Module):
 
 def pictures(root, **options):
     collection = load_collection("lists:colors", root)
-    items = Pictures(collection.items, Transform(8, 8), **options)
+    items = FilePictures(collection.items, Transform(8, 8), **options)
     return items, collection.labels
 
 

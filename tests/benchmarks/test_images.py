@@ -151,6 +151,9 @@ def test_folders_of_classes(tmp_path):
     assert labels["train/ant/0.jpg"] == 0
     assert labels["test/cat/1.jpg"] == 1
     assert len(found.parts["test"]) == 4
-    (tmp_path / "none").mkdir()
+    touch(tmp_path / "half", "train/ant/0.jpg")
     with pytest.raises(ValueError, match="lacks images train/CLASS/"):
+        load_collection("images:half", tmp_path)
+    (tmp_path / "none").mkdir()
+    with pytest.raises(ValueError, match=r"none has no images CLASS/\*, nor train"):
         load_collection("images:none", tmp_path)

@@ -25,7 +25,7 @@ ROOMS = [
     ["reporting"],
     ["tuned_files"],
     ["tuning"],
-    ["commands"],
+    ["commands", "pieces"],
     ["__main__"],
 ]
 RANK = {name: rank for rank, names in enumerate(ROOMS) for name in names}

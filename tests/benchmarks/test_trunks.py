@@ -20,8 +20,9 @@ from benchmarks.running.extract import extract
 from benchmarks.specs import plan
 from benchmarks.suite_files import load_suites
 from benchmarks.training import trunks
+from benchmarks.training.pictures import Transform
 from benchmarks.training.trunks import TRUNKS, load_trunk
-from benchmarks.training.vision import Images, Pictures, Transform
+from benchmarks.training.vision import FilePictures, Images
 from tests.benchmarks.conftest import ROOT, in_this_process
 
 needs_vision = pytest.mark.skipif(
@@ -103,7 +104,7 @@ def test_real_images(tmp_path):
 def test_processes_that_load_keep_the_order(colors, tmp_path):
     files = load_collection("lists:colors", tmp_path).items
     one, two = (
-        torch.cat(list(Pictures(files, Transform(8, 8), loaders=n).in_order(6)))
+        torch.cat(list(FilePictures(files, Transform(8, 8), loaders=n).in_order(6)))
         for n in (0, 2)
     )
     assert torch.equal(one, two)
@@ -185,7 +186,7 @@ def test_weights_from_the_cache_of_torchvision(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "weights", "message"),
     [
-        ("resnet", None, "unknown trunk 'resnet'; known: pixels, small_cnn, alexnet"),
+        ("resnet", None, "unknown trunk 'resnet'; known: pixels, small_cnn, resnet9"),
         ("pixels", "random", "trunk pixels has no weights; leave --weights"),
         ("small_cnn", None, "no published weights of trunk small_cnn; name a file"),
         ("small_cnn", "no.pth", r"there is no file no\.pth with weights"),
