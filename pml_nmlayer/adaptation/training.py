@@ -30,11 +30,11 @@ def train_head(
         z: (N, D) features.
         probabilities: (N, C) class probabilities, or None.
         teacher: (N, E) embeddings of unit length.
-        steps: of Adam, with one cycle of the learning rate.
+        steps: of Adam, with one cycle of the learning rate; 0 for none.
         seed: of the batches.
         progress: show a bar.
     """
-    if len(z) < 2:
+    if len(z) < 2 or steps == 0:
         return
     words = [p for name, p in head.named_parameters() if name not in ("weight", "bias")]
     rates = [LEARNING_RATE, _WORDS * LEARNING_RATE]
