@@ -27,6 +27,7 @@ ROOMS = [
     ["reporting"],
     ["tuned_files"],
     ["tuning"],
+    ["validation"],
     ["commands"],
     ["__main__"],
 ]
