@@ -41,8 +41,9 @@ def train_head(
     optimizer = torch.optim.Adam(
         [{"params": [head.weight, head.bias]}, {"params": words}], LEARNING_RATE
     )
+    rising = 0.1 if steps != 10 else 0.11  # torch divides by 0.1 * steps - 1
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, rates, total_steps=steps, pct_start=0.1
+        optimizer, rates, total_steps=steps, pct_start=rising
     )
     generator = torch.Generator().manual_seed(seed)
     size = min(BATCH_SIZE, len(z))
