@@ -1,7 +1,12 @@
-"""What `Hasher` is worth without an ingredient, and with merges by several rules."""
+"""What `Hasher` is worth without an ingredient, and with merges by several rules.
 
+Runs of one process that learn from the same items share what does not depend on the number
+of bits. So their seconds say nothing.
+"""
+
+import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -33,6 +38,49 @@ LONG_STEPS = STEPS // 3  # before a merge; the others come after it
 _BATCH = 512  # items whose pairs are looked at together
 
 
+@dataclass
+class Shared:
+    """A lesson, its anchors, and long heads that were trained on it, by their length."""
+
+    lesson: Lesson
+    anchors: Tensor
+    heads: dict[int, AnchorHead]
+
+    def long_head(self, bits: int) -> AnchorHead:
+        """Train the head from which merges begin; nobody may change it."""
+        if bits not in self.heads:
+            head = started_head(self.lesson, self.anchors, bits=bits)
+            self.lesson.teach(head, steps=LONG_STEPS)
+            self.heads[bits] = head
+        return self.heads[bits]
+
+
+_shared: dict[tuple[Any, ...], Shared] = {}
+_MOST_SHARED = 4  # what one seed has
+
+
+def shared(x: Tensor, y: Any, seed: int, *, whiten: bool = True) -> Shared:
+    """Prepare a lesson, or look up what was prepared of the same items.
+
+    Args:
+        x: (N, D) embeddings.
+        y: labels, -1 for none; or None.
+        seed: of all that is drawn.
+        whiten: see `prepare`.
+    """
+    key = (_digest(x), None if y is None else _digest(y), seed, whiten, STEPS, LONG_STEPS)
+    if key not in _shared:
+        if len(_shared) == _MOST_SHARED:
+            del _shared[next(iter(_shared))]
+        lesson = prepare(x, y, random_state=seed, whiten=whiten)
+        _shared[key] = Shared(lesson, lesson.anchors(), {})
+    return _shared[key]
+
+
+def _digest(values: Tensor) -> str:
+    return hashlib.sha256(values.contiguous().numpy().tobytes()).hexdigest()
+
+
 class WithoutOne(Adapted):
     """`Hasher` without one of `INGREDIENTS`."""
 
@@ -48,12 +96,12 @@ class WithoutOne(Adapted):
             x, y = features, labels
         elif self.ingredient == "labels":
             x, y = database, None
-        whiten = self.ingredient != "whitening"
-        lesson = prepare(x, y, random_state=self.seed, whiten=whiten)
+        known = shared(x, y, self.seed, whiten=self.ingredient != "whitening")
+        lesson, anchors = known.lesson, known.anchors
         if self.ingredient == "teacher":  # the features themselves
             lesson = replace(lesson, teacher=F.normalize(lesson.z, dim=1))
-        none = self.ingredient == "clusters"
-        anchors = lesson.z[:0] if none else lesson.anchors()
+        if self.ingredient == "clusters":
+            anchors = anchors[:0]
         head = started_head(lesson, anchors, bits=self.bits)
         if self.ingredient == "codebook":
             draw_codewords(head, self.seed)
@@ -164,9 +212,8 @@ class Merged:
 
     def fit(self, features: Tensor, labels: Any, database: Any = None) -> None:
         """Learn a long code, and from it a short one by each rule."""
-        lesson = prepare(*together(features, labels, database), random_state=self.seed)
-        head = started_head(lesson, lesson.anchors(), bits=self.longest)
-        lesson.teach(head, steps=LONG_STEPS)
+        known = shared(*together(features, labels, database), self.seed)
+        lesson, head = known.lesson, known.long_head(self.longest)
         module = lesson.fold(head)
         long = Long(module(features), labels, module(database), self.bits, self.seed)
         self.modules: dict[str, nn.Module] = {}
