@@ -63,7 +63,7 @@ class ClassReadOut(nn.Module):
                 f"readout (strength) must be a number >= 0, got readout={strength}"
             )
         if spare_codewords is None:
-            most = max(_MOST_CODES // num_classes - 1, 0)
+            most = max(_MOST_CODES // max(num_classes, 1) - 1, 0)  # 0 is refused below
             spare_codewords = min(SPARE_CODEWORDS, most)
         if spare_codewords < 0:
             raise ValueError(f"spare_codewords must be >= 0, got {spare_codewords}")
