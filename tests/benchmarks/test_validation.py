@@ -42,7 +42,7 @@ def test_a_line_a_method_and_no_search(tmp_path, monkeypatch, capsys):
     for entry in suite.entries:
         specs = tuning.specs_of(suite, entry, {}, 12)
         assert {spec["purpose"] for spec in specs} == {"tune"}
-        values = [100 * judged(store, spec)["itq"]["map"] for spec in specs]
+        values = [100 * judged(store, spec)["code"]["map"] for spec in specs]
         mean = f"{fmean(values):.1f}"
         line = f"| {entry.label} | {mean} | {mean} ± {stdev(values):.1f} |"
         assert line in shown
