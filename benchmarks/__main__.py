@@ -1,5 +1,5 @@
-"""Command line: `python -m benchmarks list | extract | tune | run | report | compare`,
-and `leaderboard`.
+"""Command line: `python -m benchmarks list | extract | tune | validate | run | report`,
+`compare` and `leaderboard`.
 """
 
 import argparse
@@ -22,6 +22,7 @@ _EXTRA = ("matplotlib", "markdown_it", "pandas", "scikit_posthocs", "statsmodels
 
 _ACTIONS = {
     "tune": (commands.tune, "search settings for every method of a suite"),
+    "validate": (commands.validate, "judge a suite's methods on validation queries"),
     "run": (commands.run, "run what has no result yet, then report"),
     "report": (commands.report_stored, "write tables and figures of stored results"),
     "compare": (commands.compare_stored, "compare stored results with a baseline"),
@@ -76,7 +77,10 @@ def parser() -> argparse.ArgumentParser:
             metavar="NAME",
             help="any, such as features:FILE.npz, see `list`; default: those of the suite",
         )
-        if action != "tune":  # a search covers all lengths, with seeds of its own
+        if action not in (
+            "tune",
+            "validate",
+        ):  # a search covers all lengths, with seeds of its own
             sub.add_argument(
                 "--bits", nargs="+", type=int, metavar="K", help="default: all"
             )
@@ -98,7 +102,7 @@ def parser() -> argparse.ArgumentParser:
                 metavar="DIR",
                 help="write a short table, one chart and a small summary here, too",
             )
-        if action in ("tune", "run"):
+        if action in ("tune", "validate", "run"):
             sub.add_argument("--force", action="store_true", help="repeat what is done")
             _add_device(sub)
             sub.add_argument(

@@ -4,7 +4,7 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
-from . import tuned_files, tuning
+from . import tuned_files, tuning, validation
 from .datasets import PROTOCOLS, SOURCES, data_root
 from .methods import METHODS
 from .reporting import compare, summing
@@ -182,6 +182,22 @@ def tune(options: Namespace) -> int:
             print(f"wrote {path}")
         _say(summary)
     return 0
+
+
+def validate(options: Namespace) -> int:
+    """Run methods on validation queries, with no search, and print one table."""
+    suites = []
+    for suite in load_suites(options.suite, False, options.dataset, options.out):
+        if isinstance(suite, KernelSuite):
+            raise ValueError(f"suite {suite.name} has no queries to validate on")
+        suites.append(narrow(suite, options.methods))
+    store = Store(options.out)
+    specs = [spec for suite in suites for spec in validation.plan(suite)]
+    summary = _run(specs, store, options.jobs, suites[0], options)
+    _say_failures([(suite, validation.plan(suite)) for suite in suites], store)
+    print(validation.table(suites, store))
+    _say(summary)
+    return 1 if summary.failed else 0
 
 
 def _run(

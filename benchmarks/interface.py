@@ -123,6 +123,14 @@ class Encoding:
     kind: Literal["hamming", "code", "reference"] = "hamming"
 
 
+# How a longer code gets short, see `methods.ingredients`
+SHORTENED = {
+    "graph_database": "merged by the database's graph",
+    "graph_training": "merged by the training items' graph",
+    "random_groups": "merged at random",
+    "pruned": "pruned",
+    "free_rotation": "rotated freely",
+}
 ENCODINGS = {
     "code": Encoding("{}"),
     "sign": Encoding("sign({})"),
@@ -137,6 +145,11 @@ ENCODINGS = {
     "semantic": Encoding("{}, similar classes near"),
     "number": Encoding("{}, its number", "code"),
     "vector": Encoding("{}, a bit a label", "code"),
+    **{
+        f"{name}{end}": Encoding(f"{{}}, {label}{when}")
+        for name, label in SHORTENED.items()
+        for end, when in (("", ""), ("_begun", ", before training goes on"))
+    },
 }
 # What a method does, and with what. Tables pair "nm" with "direct" and "reg" of one loss.
 FAMILIES = {

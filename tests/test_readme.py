@@ -25,7 +25,7 @@ def test_examples(tmp_path, monkeypatch):
 def test_the_diff_is_part_of_the_script():
     script = squeezed(blocks(DOCS / "pml-script.md")[0][0]).replace(
         "merging.end_of_epoch_hook",
-        "ProgressiveMerging(embedder,epochs_per_stage=5).end_of_epoch_hook",
+        "ProgressiveMerging(embedder,epochs_per_stage=4).end_of_epoch_hook",
     )
     added = [line[1:] for line in diff_of(README).splitlines() if line.startswith("+")]
     assert len(added) == 3

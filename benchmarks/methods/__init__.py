@@ -6,6 +6,7 @@ from . import metric_learning, hashing, without_merging, classifier, shallow  # 
 from . import (
     adapted,
     class_codes,
+    ingredients,
     label_codes,
     matryoshka,
     quantized,
@@ -20,6 +21,7 @@ __all__ = [
     "class_codes",
     "classifier",
     "hashing",
+    "ingredients",
     "label_codes",
     "matryoshka",
     "metric_learning",

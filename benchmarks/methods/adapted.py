@@ -23,11 +23,7 @@ class Adapted:
 
     def fit(self, features: Tensor, labels: Any, database: Any = None) -> None:
         """Learn from both; without labels from the database alone."""
-        x, y = database, None
-        if labels is not None:
-            x = torch.cat([features, database])
-            unknown = torch.full((len(database), *labels.shape[1:]), -1)
-            y = torch.cat([labels.long(), unknown])
+        x, y = together(features, labels, database)
         self.module = fit_codes(
             x, y, bits=self.bits, random_state=self.seed, linear=self.linear
         ).module
@@ -41,17 +37,26 @@ class Adapted:
         return numbers, numbers
 
 
+def together(features: Tensor, labels: Any, database: Tensor) -> tuple[Tensor, Any]:
+    """Join labelled training items and the unlabelled database; or take that alone."""
+    if labels is None:
+        return database, None
+    unknown = torch.full((len(database), *labels.shape[1:]), -1)
+    return torch.cat([features, database]), torch.cat([labels.long(), unknown])
+
+
 @method("hasher", "Hasher", family="adapted")
 def hasher(problem: Problem) -> Method:
     """Learn codes of labels and of the database's own neighbourhoods, as `Hasher` does."""
-    return Adapted(problem.bits, _seed(), linear=False)
+    return Adapted(problem.bits, seed_of_run(), linear=False)
 
 
 @method("adapt", "adapt, one linear map", family="adapted")
 def adapt(problem: Problem) -> Method:
     """Learn the same with one linear map, as `ProgressiveHead.adapt` does."""
-    return Adapted(problem.bits, _seed(), linear=True)
+    return Adapted(problem.bits, seed_of_run(), linear=True)
 
 
-def _seed() -> int:
+def seed_of_run() -> int:
+    """Draw a seed from what the harness has seeded."""
     return int(torch.randint(2**31, ()))

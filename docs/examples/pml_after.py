@@ -22,7 +22,7 @@ data = torch.utils.data.TensorDataset(pixels.float() / 16, classes)
 train, test = torch.utils.data.random_split(data, [1500, 297])
 
 trunk = nn.Sequential(nn.Linear(64, 128), nn.ReLU())
-embedder = ProgressiveHead(128, bits=(48, 24, 12), num_classes=10)
+embedder = ProgressiveHead(128, bits=(96, 12), num_classes=10)
 models = {"trunk": trunk, "embedder": embedder}
 trainer = trainers.MetricLossOnly(
     models=models,
@@ -34,7 +34,7 @@ trainer = trainers.MetricLossOnly(
     loss_funcs={"metric_loss": NMLoss(losses.SupConLoss(), embedder)},
     dataset=train,
     dataloader_num_workers=0,
-    end_of_epoch_hook=ProgressiveMerging(embedder, epochs_per_stage=3).end_of_epoch_hook,
+    end_of_epoch_hook=ProgressiveMerging(embedder, epochs_per_stage=2).end_of_epoch_hook,
 )
 trainer.train(num_epochs=10)
 tester = testers.GlobalEmbeddingSpaceTester(

@@ -59,7 +59,7 @@ class FeatureMap:
 
 
 def fit_features(
-    x: Any, labels: Labels, *, progress: bool = False
+    x: Any, labels: Labels, *, progress: bool = False, whiten: bool = True
 ) -> tuple[FeatureMap, ClassMoments | LabelMoments]:
     """Whiten by the labelled items; centre on the unlabelled ones, if there are any.
 
@@ -67,6 +67,7 @@ def fit_features(
         x: (N, D) array or tensor; read once, in blocks.
         labels: of the items.
         progress: show a bar.
+        whiten: if not, features are centred and scaled only.
 
     Returns:
         the map, under which items have mean length 1, and the moments of labelled items.
@@ -89,7 +90,9 @@ def fit_features(
         moments.update(block[known], known_as[rows][known])
         total += block[unlabelled[rows]].double().sum(0)
     centre = total / int(unlabelled.sum())
-    matrix = whitening_matrix(moments.within_class_covariance())
+    matrix = torch.eye(x.shape[1], dtype=torch.float64)
+    if whiten:
+        matrix = whitening_matrix(moments.within_class_covariance())
     features = FeatureMap(matrix.float(), centre.float())
     probe = torch.linspace(0, len(x) - 1, min(len(x), _PROBE)).long()
     length = features(take(x, probe)).norm(dim=1).mean()

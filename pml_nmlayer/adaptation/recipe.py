@@ -1,6 +1,6 @@
 """The one default rule: from embeddings, labels if any, and a code length to a module."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -74,7 +74,7 @@ def fit_codes(
             `fit_codes` made earlier: bits then keep their places as far as that costs no
             quality.
         progress: show a bar.
-        steps: of training.
+        steps: of training; 0 leaves the closed-form start.
         linear: make one Linear, without anchors and class read-out.
 
     Returns:
@@ -91,19 +91,123 @@ def fit_codes(
     """
     if x.ndim != 2 or len(x) == 0:
         raise ValueError(f"X must have shape (N, D) with N >= 1, got {tuple(x.shape)}")
-    labels = read_labels(y, len(x))
-    classes = labels.classes
     if isinstance(start, tuple) and start[0].shape != (bits, x.shape[1]):
         raise ValueError(
             f"start must have weights of shape ({bits}, {x.shape[1]}), got "
             f"{tuple(start[0].shape)}"
         )
-    several = labels.rows is not None
     if isinstance(start, nn.Module):
         width = start(take(x, slice(0, 1))).shape[1]
         if width != bits:
             raise ValueError(f"start must have {bits} outputs, one a bit, got {width}")
-    features, moments = fit_features(x, labels, progress=progress)
+    lesson = prepare(x, y, random_state=random_state, progress=progress)
+    if linear:  # the graph knows of classes all the same
+        lesson = replace(lesson, probabilities=None, classifier=None)
+    anchors = lesson.z[:0] if linear else lesson.anchors(progress=progress)
+    begin: Linear | Tensor | None
+    if isinstance(start, nn.Module):
+        own = take(x, lesson.rows)
+        begin = torch.cat([start(block) for _, block in blocks(own)])
+    else:
+        begin = start
+    head = started_head(lesson, anchors, bits=bits, start=begin)
+    lesson.teach(head, steps=steps, progress=progress)
+    return FittedCodes(lesson.fold(head), lesson.names)
+
+
+@dataclass
+class Lesson:
+    """What a head is to learn from, whatever its number of bits.
+
+    Args:
+        features: the map from embeddings to z.
+        rows: (M,) the items that teach.
+        z: (M, D) their features.
+        classes: (M,) their class indices; -1: unlabelled. With several labels, 0: labelled.
+        probabilities: (M, C) of their classes or labels as a read-out takes them, or None.
+        classifier: weight and bias that make these of embeddings, or None.
+        teacher: (M, E) vectors of unit length that say how items should rank each other.
+        names: the classes, see `rows.Labels`.
+        several: whether an item may have several labels.
+        seed: of all that is drawn.
+    """
+
+    features: FeatureMap
+    rows: Tensor
+    z: Tensor
+    classes: Tensor
+    probabilities: Tensor | None
+    classifier: Linear | None
+    teacher: Tensor
+    names: Any
+    several: bool
+    seed: int
+
+    def anchors(self, *, progress: bool = False) -> Tensor:
+        """Find the centroids (A, D) of the anchors; at most one for five items.
+
+        Args:
+            progress: show a bar.
+        """
+        points = F.normalize(self.z, dim=1)
+        count = max(1, min(ANCHORS, len(points) // 5))
+        return spherical_kmeans(points, count, seed=self.seed, progress=progress)
+
+    def teach(
+        self, head: AnchorHead, *, steps: int = STEPS, progress: bool = False
+    ) -> None:
+        """Train a head on it, in place.
+
+        Args:
+            head: from `started_head`.
+            steps: of training; 0 for none.
+            progress: show a bar.
+        """
+        with torch.enable_grad():
+            train_head(
+                head,
+                self.z,
+                self.probabilities,
+                self.teacher,
+                steps=steps,
+                seed=self.seed,
+                progress=progress,
+            )
+
+    def fold(self, head: AnchorHead) -> nn.Module:
+        """Write a head as a module of embeddings.
+
+        Args:
+            head: from `started_head`.
+        """
+        return head.fold(self.features, self.classifier, several=self.several)
+
+
+@torch.no_grad()
+def prepare(
+    x: Any,
+    y: Any = None,
+    *,
+    random_state: int = 0,
+    progress: bool = False,
+    whiten: bool = True,
+) -> Lesson:
+    """Find out what a head is to learn.
+
+    Args:
+        x: as of `fit_codes`.
+        y: as of `fit_codes`.
+        random_state: seed.
+        progress: show bars.
+        whiten: whether labelled items whiten the features within their classes.
+
+    Raises:
+        ValueError: x is not finite, or y does not fit.
+    """
+    labels = read_labels(y, len(x))
+    classes = labels.classes
+    several = labels.rows is not None
+    features, moments = fit_features(x, labels, progress=progress, whiten=whiten)
     generator = torch.Generator().manual_seed(random_state)
     labelled = _sample(torch.nonzero(classes >= 0).flatten(), generator)
     known = _classifier(features(take(x, labelled)), labels, labelled, random_state)
@@ -129,27 +233,18 @@ def fit_codes(
         teacher = item_teacher(
             z, probabilities, own, shape, random_state, progress=progress
         )
-    if linear:
-        sharp = classifier = None  # the graph knows of classes all the same
-    anchors = 0 if linear else max(1, min(ANCHORS, len(z) // 5))
-    centroids = z[:0]
-    if anchors:
-        points = F.normalize(z, dim=1)
-        centroids = spherical_kmeans(points, anchors, seed=random_state, progress=progress)
-    begin: Linear | Tensor | None
-    if isinstance(start, nn.Module):
-        begin = torch.cat([start(block) for _, block in blocks(take(x, searched))])
-    else:
-        begin = start
-    head = _started_head(z, sharp, teacher, bits, begin, features, random_state, centroids)
-    if not several and not isinstance(begin, Tensor):  # else classes have codewords
-        give_codewords(head, teacher, classes[searched], bits, random_state)
-    with torch.enable_grad():
-        train_head(
-            head, z, sharp, teacher, steps=steps, seed=random_state, progress=progress
-        )
-    module = head.fold(features, classifier, several=several)
-    return FittedCodes(module, labels.names)
+    return Lesson(
+        features,
+        searched,
+        z,
+        classes[searched],
+        sharp,
+        classifier,
+        teacher,
+        labels.names,
+        several,
+        random_state,
+    )
 
 
 def _classifier(
@@ -166,31 +261,38 @@ def _classifier(
     return fit_classifier(z, labels.classes[labelled], num_classes=count, seed=seed)
 
 
-def _started_head(
-    z: Tensor,
-    probabilities: Tensor | None,
-    teacher: Tensor,
-    bits: int,
-    start: Linear | Tensor | None,
-    features: FeatureMap,
-    seed: int,
-    anchors: Tensor,
+@torch.no_grad()
+def started_head(
+    lesson: Lesson, anchors: Tensor, *, bits: int, start: Linear | Tensor | None = None
 ) -> AnchorHead:
+    """Make a head in closed form, ready to be trained.
+
+    Args:
+        lesson: what it is to learn.
+        anchors: (A, D) centroids, see `Lesson.anchors`.
+        bits: code length.
+        start: weight and bias of a trained map of embeddings, or earlier outputs
+            (M, bits) of the items that teach, see `fit_codes`.
+    """
+    z, probabilities, seed = lesson.z, lesson.probabilities, lesson.seed
     classes = 0 if probabilities is None else probabilities.shape[1]
     head = AnchorHead(anchors, bits=bits, num_classes=classes)
-    wanted = rotated_components(teacher, bits, seed=seed)
+    wanted = rotated_components(lesson.teacher, bits, seed=seed)
     if isinstance(start, Tensor):
         # earlier outputs, which bits should resemble, and what the teacher asks for
         size = start.square().mean().sqrt().clamp(min=1e-12)
         wanted = start / size + rotated_towards(wanted, start)
         wanted = wanted / wanted.square().mean().sqrt().clamp(min=1e-12)
     elif start is not None:
-        weight, bias = features.of_features(*(part.detach().cpu() for part in start))
+        own = (part.detach().cpu() for part in start)
+        weight, bias = lesson.features.of_features(*own)
         size = F.linear(z, weight, bias).square().mean().sqrt().clamp(min=1e-12)
         head.weight.copy_(weight / size)
         head.bias.copy_(bias / size)
         wanted = rotated_towards(wanted, F.linear(z, head.weight, head.bias))
     head.start_from(wanted, z, probabilities)
+    if not lesson.several and not isinstance(start, Tensor):  # else they have codewords
+        give_codewords(head, lesson.teacher, lesson.classes, bits, seed)
     return head
 
 

@@ -30,19 +30,20 @@ def train_head(
         z: (N, D) features.
         probabilities: (N, C) class probabilities, or None.
         teacher: (N, E) embeddings of unit length.
-        steps: of Adam, with one cycle of the learning rate.
+        steps: of Adam, with one cycle of the learning rate; 0 for none.
         seed: of the batches.
         progress: show a bar.
     """
-    if len(z) < 2:
+    if len(z) < 2 or steps == 0:
         return
     words = [p for name, p in head.named_parameters() if name not in ("weight", "bias")]
     rates = [LEARNING_RATE, _WORDS * LEARNING_RATE]
     optimizer = torch.optim.Adam(
         [{"params": [head.weight, head.bias]}, {"params": words}], LEARNING_RATE
     )
+    rising = 0.1 if steps != 10 else 0.11  # torch divides by 0.1 * steps - 1
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, rates, total_steps=steps, pct_start=0.1
+        optimizer, rates, total_steps=steps, pct_start=rising
     )
     generator = torch.Generator().manual_seed(seed)
     size = min(BATCH_SIZE, len(z))

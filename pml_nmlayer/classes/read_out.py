@@ -12,6 +12,8 @@ from .codebooks import check_codebook_size, codeword_targets, maximin_codebook, 
 from .semantic_codebook import semantic_codebook
 
 STRENGTH = 0.6  # docs/defaults.md
+SPARE_CODEWORDS = 7  # the same
+_MOST_CODES = 4096  # spare ones included: choosing among more takes minutes
 
 
 class ClassReadOut(nn.Module):
@@ -32,7 +34,8 @@ class ClassReadOut(nn.Module):
             the more, the more classes a bit has to tell apart. 0 leaves the classifier out;
             there are codewords all the same.
         spare_codewords: >= 0, codes to choose from for each class, beyond one. With spare
-            ones similar classes share bits (see `semantic_codebook`).
+            ones similar classes share bits (see `semantic_codebook`). None for 7, or as
+            many as leave 4,096 codes in all, where classes are more than 512.
 
     Shapes:   x (B, in_features), u (B, K) -> (B, K).
     Raises:   ValueError: strength or spare_codewords < 0, or more classes than codes.
@@ -52,13 +55,16 @@ class ClassReadOut(nn.Module):
         bits: Sequence[int],
         *,
         strength: float = STRENGTH,
-        spare_codewords: int = 0,
+        spare_codewords: int | None = None,
     ) -> None:
         super().__init__()
         if not 0 <= strength < math.inf:
             raise ValueError(
                 f"readout (strength) must be a number >= 0, got readout={strength}"
             )
+        if spare_codewords is None:
+            most = max(_MOST_CODES // max(num_classes, 1) - 1, 0)  # 0 is refused below
+            spare_codewords = min(SPARE_CODEWORDS, most)
         if spare_codewords < 0:
             raise ValueError(f"spare_codewords must be >= 0, got {spare_codewords}")
         self.num_classes = num_classes

@@ -94,14 +94,14 @@ class ProgressiveHead(Adapting, OldNames, Staged, Configured):
         constant_width: bool = False,
         longer: Longer = "snapshot",
         readout: float | None = None,
-        spare_codewords: int = 0,
+        spare_codewords: int | None = None,
         lift: bool | None = None,
     ) -> None:
         super().__init__()
         bits = (bits,) if isinstance(bits, int) else tuple(bits)
         if activation not in ("tanh", None):
             raise ValueError(f"activation must be 'tanh' or None, got {activation!r}")
-        if num_classes is None and (readout is not None or spare_codewords != 0):
+        if num_classes is None and (readout is not None or spare_codewords):
             raise ValueError(
                 "readout and spare_codewords are of no use without num_classes; got "
                 f"readout={readout}, spare_codewords={spare_codewords}, num_classes=None"

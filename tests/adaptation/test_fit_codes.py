@@ -7,11 +7,12 @@ from torch.nn import functional as F
 
 from pml_nmlayer.adaptation import fit_codes
 from pml_nmlayer.adaptation.classifier import fit_classifier
-from pml_nmlayer.adaptation.features import FeatureMap
+from pml_nmlayer.adaptation.features import FeatureMap, fit_features
 from pml_nmlayer.adaptation.head import AnchorHead
 from pml_nmlayer.adaptation.objective import neighbour_distribution_loss
-from pml_nmlayer.adaptation.recipe import _are_new, _searched
+from pml_nmlayer.adaptation.recipe import _are_new, _searched, prepare, started_head
 from pml_nmlayer.adaptation.rotation import rotated_components
+from pml_nmlayer.adaptation.rows import read_labels
 from pml_nmlayer.adaptation.targets import neighbourhood_size
 from pml_nmlayer.adaptation.whitening import ClassMoments
 from pml_nmlayer.retrieval.head_layers import build, describe
@@ -90,6 +91,38 @@ def test_few_and_degenerate_items_are_encoded(count, kind, labelled):
     module = fit_codes(x, y if labelled else None, bits=12, steps=STEPS).module
     assert module(x).shape == (count, 12)
     assert module(x).isfinite().all()
+
+
+def test_without_steps_codes_are_those_of_the_closed_form():
+    x, y = groups()
+    y = torch.where(torch.arange(200) < 100, y, -1)
+    lesson = prepare(x, y)
+    head = started_head(lesson, lesson.anchors(), bits=6)
+    before = head(lesson.z, lesson.probabilities).detach()
+    module = fit_codes(x, y, bits=6, steps=0).module
+    searched = module(x[lesson.rows])
+    torch.testing.assert_close(searched, before, atol=1e-4, rtol=1e-4)
+    trained = fit_codes(x, y, bits=6, steps=STEPS).module(x[lesson.rows])
+    assert not torch.allclose(searched, trained, atol=1e-2)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 9, 10, 11])
+def test_any_number_of_steps_will_do(steps):
+    x, _ = groups()
+    assert fit_codes(x, bits=6, steps=steps).module(x).isfinite().all()
+
+
+@pytest.mark.parametrize("several", [False, True], ids=["classes", "labels"])
+def test_features_need_not_be_whitened(several):
+    x, y = groups()
+    x = x * torch.arange(1, 9)
+    labels = read_labels(torch.stack([y % 2, y < 3], 1) if several else y, len(x))
+    plain, _ = fit_features(x, labels, whiten=False)
+    scale = 1 / (x - x.mean(0)).norm(dim=1).mean()
+    torch.testing.assert_close(plain.matrix, scale * torch.eye(8))
+    whitened, _ = fit_features(x, labels)
+    torch.testing.assert_close(plain.centre, whitened.centre)
+    assert whitened.matrix[0, 0] > 2 * whitened.matrix[7, 7]  # the narrow column gains
 
 
 def test_wrong_arguments_are_refused():

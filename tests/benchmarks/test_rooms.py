@@ -25,6 +25,7 @@ ROOMS = [
     ["reporting"],
     ["tuned_files"],
     ["tuning"],
+    ["validation"],
     ["commands", "pieces"],
     ["__main__"],
 ]

@@ -93,8 +93,18 @@ def test_bad_spare_codewords():
     with pytest.raises(ValueError, match="spare_codewords must be >= 0, got -1"):
         ProgressiveHead(6, bits=(12, 6), num_classes=4, spare_codewords=-1)
     saved = merged_head(spare_codewords=2).state_dict()
-    with pytest.raises(ValueError, match="spare_codewords: 2, here 0"):
+    with pytest.raises(ValueError, match="spare_codewords: 2, here 7"):
         merged_head().load_state_dict(saved)
+
+
+@pytest.mark.parametrize(
+    ("classes", "spare"), [(4, 7), (512, 7), (513, 6), (1000, 3), (2049, 0), (5000, 0)]
+)
+def test_more_classes_have_fewer_spare_codewords(classes, spare):
+    assert ClassReadOut(2, classes, (16,)).spare_codewords == spare
+    head = ProgressiveHead(2, bits=16, num_classes=classes)
+    assert head.configuration["spare_codewords"] == spare
+    assert classes * (1 + spare) <= max(4096, classes)
 
 
 def test_targets_are_codewords_and_votes():

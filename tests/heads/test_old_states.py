@@ -29,6 +29,7 @@ def head_of(options):
         options.pop(name, None)
     if options.get("scorer") == "merge_cost":
         options.pop("scorer")
+    options.setdefault("spare_codewords", 0)  # the default of then
     torch.manual_seed(99)  # nothing comes from it
     return ProgressiveHead(6, **options)
 
@@ -151,6 +152,13 @@ def test_another_configuration_is_refused(name, options, message):
     with pytest.raises(ValueError, match=message):
         head.load_state_dict(old["state"])
     assert_equal_states(head.state_dict(), before)
+
+
+def test_another_default_is_named():
+    old = saved("classes")
+    head = ProgressiveHead(6, old["options"]["bits"], num_classes=3)
+    with pytest.raises(ValueError, match=r"spare_codewords: 0, here 7\. Use the saved"):
+        head.load_state_dict(old["state"])
 
 
 def test_width_in_training_is_no_part_of_the_state():
