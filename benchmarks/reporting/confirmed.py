@@ -98,7 +98,8 @@ def verdict(features: Sequence[float], images: Sequence[float]) -> str:
     before, now = _sign(features), _sign(images)
     if now == 0:
         same = fmean(features) * fmean(images) > 0
-        return f"open: within noise, {'the same' if same else 'another'} sign"
+        why = "one seed" if len(images) == 1 else "within noise"
+        return f"open: {why}, {'the same' if same else 'another'} sign"
     if before == 0:
         return "open: features were within noise"
     return "yes" if before == now else "no"

@@ -27,7 +27,8 @@ def draw(
     """Draw queries and the items whose codes are nearest to theirs.
 
     Queries are spread evenly over all of them, sorted by class: none is picked. Items at
-    one distance come in the order of the database.
+    one distance come in an order of chance, the same every time: that of the database is
+    by class.
 
     Args:
         spec: of a run whose codes are stored, on images.
@@ -57,7 +58,9 @@ def draw(
     chosen = order[(2 * np.arange(queries) + 1) * len(order) // (2 * queries)]
     near, far = torch.from_numpy(asking[chosen]), torch.from_numpy(stored)
     distances = hamming_distance(near, far, bits=spec["bits"])
-    rows = distances.argsort(dim=1, stable=True)[:, :NEIGHBOURS].numpy()
+    mixed = np.random.default_rng(spec["seed"]).permutation(len(stored))
+    nearest = distances[:, mixed].argsort(dim=1, stable=True)[:, :NEIGHBOURS]
+    rows = mixed[nearest.numpy()]
     shown = np.unique(rows)
     figure = Figure(figsize=(0.85 * (NEIGHBOURS + 1), 1.05 * queries), layout="constrained")
     neighbour_gallery(

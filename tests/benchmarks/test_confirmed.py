@@ -31,7 +31,7 @@ def row(family, method, values, encoding="code", entry=None):
         ([0.2, 0.21], [-0.1, 0.05], "open: within noise, another sign"),
         ([0.2, -0.21], [0.1, 0.11], "open: features were within noise"),
         ([0.2, 0.21], [0.1, 0.13], "open: within noise, the same sign"),
-        ([0.2, 0.21], [0.5], "open: within noise, the same sign"),
+        ([0.2, 0.21], [0.5], "open: one seed, the same sign"),
         ([0.2, 0.21], [], "not compared"),
     ],
     ids=str,
