@@ -20,5 +20,6 @@ A room imports from those above it alone (`tests/benchmarks/test_rooms.py` sees 
     tuned_files    what a search leaves: the chosen settings, and all trials
     tuning         a search: runs, judged on validation queries
     validation     methods of a suite on validation queries, without a search
-    commands, __main__    the command line
+    outcomes       what a command says at its end
+    commands, pieces, __main__    the command line
 """

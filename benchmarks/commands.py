@@ -1,24 +1,24 @@
 """What the command line does: one function a command, returning the exit status."""
 
-import sys
 from argparse import Namespace
 from pathlib import Path
 
 from . import tuned_files, tuning, validation
 from .datasets import PROTOCOLS, SOURCES, data_root
 from .methods import METHODS
+from .outcomes import say, say_failures
 from .reporting import compare, summing
 from .reporting.finding import findings_text
 from .reporting.metrics import METRICS
 from .reporting.packing import reduced
 from .reporting.runs import collect_all
 from .reporting.summary import SUMMARY, load_summary, narrow_summary
-from .results import Spec, Store, file_name, key_of, write_text
+from .results import Spec, Store, file_name, write_text
 from .running import extract, runner
 from .running.contests import KERNELS
 from .running.devices import Machine, check_device
 from .running.inputs import check_inputs
-from .specs import Selection, plan, plan_kernels, spec_of
+from .specs import Selection, plan, plan_kernels
 from .suite_files import about_suite, load_suites, suite_names
 from .suites import KernelSuite, QualitySuite, Suite, narrow
 from .training.trunks import TRUNKS
@@ -72,8 +72,8 @@ def run(options: Namespace) -> int:
     specs = [spec for _, own in selection for spec in own]
     summary = _run(specs, store, processes, suite, options)
     _report(selection, store, options)
-    _say(summary)
-    _say_failures(selection, store)
+    say(summary)
+    say_failures(selection, store)
     return 1 if summary.failed else 0
 
 
@@ -170,7 +170,7 @@ def tune(options: Namespace) -> int:
         store = Store(options.out)
         specs = tuning.plan(suite)
         summary = _run(specs, store, options.jobs, suite, options)
-        _say_failures([(suite, specs)], store)  # first: a method may have no other runs
+        say_failures([(suite, specs)], store)  # first: a method may have no other runs
         outcomes = {e.name: tuning.choose(suite, e, store) for e in suite.entries}
         now = tuned_files.made_here(suite, outcomes)
         for path in (tuned_files.record_file(suite, store), suite.settings_file):
@@ -180,7 +180,7 @@ def tune(options: Namespace) -> int:
                 content = tuned_files.small(whole, content)
             write_text(path, tuned_files.text_of(whole, content))
             print(f"wrote {path}")
-        _say(summary)
+        say(summary)
     return 0
 
 
@@ -194,9 +194,9 @@ def validate(options: Namespace) -> int:
     store = Store(options.out)
     specs = [spec for suite in suites for spec in validation.plan(suite)]
     summary = _run(specs, store, options.jobs, suites[0], options)
-    _say_failures([(suite, validation.plan(suite)) for suite in suites], store)
+    say_failures([(suite, validation.plan(suite)) for suite in suites], store)
     print(validation.table(suites, store))
-    _say(summary)
+    say(summary)
     return 1 if summary.failed else 0
 
 
@@ -300,67 +300,3 @@ def _command(options: Namespace) -> str:
     if getattr(options, "device", "cpu") != "cpu":  # `report` and `compare` have none
         words += ["--device", options.device]
     return " ".join(words)
-
-
-def _say(summary: runner.Summary) -> None:
-    print(f"{summary.done} runs done, {summary.skipped} skipped, {summary.failed} failed")
-    if summary.refused:
-        print(
-            f"note: {summary.refused} of the runs are of methods that do not suit the data "
-            'set; tables say "no", and why',
-            file=sys.stderr,
-        )
-    for count, origin in (
-        (summary.stale, "other code than this"),
-        (summary.elsewhere, "another device"),
-    ):
-        if count:
-            print(
-                f"note: {count} of the skipped results come from {origin}; --force "
-                "repeats them",
-                file=sys.stderr,
-            )
-
-
-def _say_failures(selection: Selection, store: Store) -> None:
-    for line in failures(selection, store):
-        print(line, file=sys.stderr)
-
-
-def failures(selection: Selection, store: Store) -> list[str]:
-    """Tell why runs failed, those of one method with one reason together."""
-    found: dict[tuple[str, str, str], list[Spec]] = {}
-    for suite, specs in selection:
-        names = _names(suite)
-        for spec in specs:
-            record = store.load(spec)
-            if record is not None and "error" in record:
-                reason = record["error"].strip().splitlines()[-1]
-                usual: str = spec["method" if "method" in spec else "kernel"]
-                name = names.get(key_of(spec), usual)  # or of a search
-                found.setdefault((name, spec["dataset"], reason), []).append(spec)
-    return [
-        f"failed: {name} on {dataset}, {_places(specs)}: {reason}\n"
-        f"  (whole error: {store.path(specs[0])})"
-        for (name, dataset, reason), specs in found.items()
-    ]
-
-
-def _names(suite: Suite) -> dict[str, str]:
-    """Call the runs of a report by their entries."""
-    if isinstance(suite, KernelSuite):
-        return {}
-    return {
-        key_of(spec_of(suite, entry, bits, seed)): entry.name
-        for entry in suite.entries
-        for bits in suite.bits
-        for seed in suite.seeds
-    }
-
-
-def _places(specs: list[Spec]) -> str:
-    lengths, seeds = (
-        ", ".join(map(str, dict.fromkeys(spec[key] for spec in specs)))
-        for key in ("bits", "seed")
-    )
-    return f"{lengths} bits, seeds {seeds}"

@@ -26,6 +26,7 @@ ROOMS = [
     ["tuned_files"],
     ["tuning"],
     ["validation"],
+    ["outcomes"],
     ["commands", "pieces"],
     ["__main__"],
 ]

@@ -4,11 +4,11 @@ from statistics import fmean, stdev
 
 from benchmarks import tuning, validation
 from benchmarks.__main__ import main
-from benchmarks.pool import Outcome
 from benchmarks.reporting.judging import judged
 from benchmarks.results import Store
 from benchmarks.running import runner
 from benchmarks.suite_files import load_suites
+from tests.benchmarks.conftest import in_this_process
 
 SUITE = """
 kind: quality
@@ -24,13 +24,8 @@ tuning: {trials: 3, seeds: [7, 8], bits: [12]}
 """
 
 
-def here(function, jobs, processes, timeout_s, parents=False):
-    for index, job in enumerate(jobs):
-        yield index, Outcome(function(job))
-
-
 def test_a_line_a_method_and_no_search(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(runner, "run_jobs", here)
+    monkeypatch.setattr(runner, "run_jobs", in_this_process)
     path, out = tmp_path / "s.yml", tmp_path / "results"
     path.write_text(SUITE)
     assert main(["validate", "--suite", str(path), "--out", str(out)]) == 0

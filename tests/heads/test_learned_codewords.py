@@ -473,7 +473,7 @@ def test_a_head_that_knows_of_no_classes_reads_no_labels():
 def test_the_scorer_finds_codewords_first_and_merges_towards_them(constant_width):
     torch.manual_seed(0)
     options = {"scorer": "codewords", "constant_width": constant_width}
-    head = ProgressiveHead(6, (12, 6), num_classes=4, **options)
+    head = ProgressiveHead(6, (12, 6), num_classes=4, spare_codewords=0, **options)
     x = 2 * F.one_hot(LABELS, 6) + torch.randn(32, 6)
     head.observe(head(x), LABELS)
     layer = head.layers[0]
