@@ -267,7 +267,7 @@ NO_TRUNK = "\n".join(
     [
         (NO_TRUNK, ["--device", "cuda:99"], r"no device 'cuda:99', only cpu"),
         (NO_TRUNK, ["--device", "gpu"], r"no device 'gpu', only cpu"),
-        (NO_TRUNK, ["--loaders", "2"], "--loaders is for suites that load images while they train"),
+        (NO_TRUNK, ["--loaders", "2"], "--loaders is for suites that load images"),
     ],
 )
 def test_what_no_run_could_do_is_refused_at_once(tmp_path, capsys, text, options, message):
