@@ -41,7 +41,7 @@ def suite_names() -> list[str]:
 
 
 def about_suite(name: str) -> str:
-    """Say what a suite is for and how long it takes: the comment its file begins with."""
+    """Say what a suite is for: the comment that its file begins with."""
     lines = suite_path(name).read_text().splitlines()
     return " ".join(line[1:].strip() for line in takewhile(_is_comment, lines))
 

@@ -16,6 +16,7 @@ from pml_nmlayer.ranking import mean_average_precision
 from ..results import Spec
 from ..suites import MILLION
 from ..training.heads import make_head, make_nm_loss
+from ..training.resnet9 import NARROW, resnet9
 from .contests import KERNELS, STEP_BITS, Contest, batch_labels, noisy_codes, where
 
 _NEAR = 8  # bits; the peer counts pairs that are nearer, which costs nothing beside
@@ -64,32 +65,6 @@ for _name, _noise in (("random", 0.5), ("noisy", 0.25), ("trained", 0.01)):
     KERNELS.add(f"{MILLION}{_name}", partial(against_popcount, noise=_noise))
 
 
-class _Block(nn.Module):
-    """Two convolutions, and what came in added to them."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.parts = nn.Sequential(*_convolution(width, width), *_convolution(width, width))
-
-    def forward(self, x: Tensor) -> Tensor:
-        found: Tensor = x + self.parts(x)
-        return found
-
-
-def _convolution(width: int, out: int, stride: int = 1) -> list[nn.Module]:
-    layer = nn.Conv2d(width, out, 3, stride=stride, padding=1, bias=False)
-    return [layer, nn.BatchNorm2d(out), nn.ReLU()]
-
-
-def residual_trunk() -> nn.Module:
-    """Make a trunk of ten convolutions, small so that launches are what it costs."""
-    return nn.Sequential(
-        *_convolution(3, 16), _Block(16), *_convolution(16, 32, 2), _Block(32),
-        *_convolution(32, 64, 2), _Block(64), *_convolution(64, 64),
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(),
-    )  # fmt: skip
-
-
 def trunk_step(
     spec: Spec, device: str, *, merged: bool, compiled: bool, side: int = 8
 ) -> Contest:
@@ -115,7 +90,7 @@ def trunk_step(
     labels = batch_labels(spec, device)
 
     def steps(module: nn.Module, loss: nn.Module, read: Callable[..., Any]) -> Any:
-        net = nn.Sequential(residual_trunk(), module).to(device)
+        net = nn.Sequential(resnet9(NARROW), module).to(device)
         optimizer = torch.optim.Adam(net.parameters())
 
         def value(x: Tensor) -> Tensor:
