@@ -77,7 +77,7 @@ def fit_label_probabilities(
 
     Returns:
         weight (C, D) and bias (C,) of scores whose sigmoid is the probability, and the
-        out-of-fold probabilities (N, C) of the items themselves.
+        out-of-fold scores (N, C) of the items themselves.
     """
     rows = rows.float()
     generator = torch.Generator().manual_seed(seed)
@@ -89,14 +89,14 @@ def fit_label_probabilities(
             weight, bias = _regression(x[fold != k], rows[fold != k], ridge)
             scores[fold == k] = F.linear(x[fold == k], weight, bias)
         slope, offset = calibrated(scores, rows)
-        found = torch.sigmoid(slope * scores + offset)
-        nll = float(F.binary_cross_entropy(found, rows))
+        found = slope * scores + offset
+        nll = float(F.binary_cross_entropy_with_logits(found, rows))
         if best is None or nll < best[0]:
             best = nll, ridge, slope, offset, found
     assert best is not None
-    _, ridge, slope, offset, probabilities = best
+    _, ridge, slope, offset, trusted = best
     weight, bias = _regression(x, rows, ridge)
-    return weight * slope[:, None], bias * slope + offset, probabilities
+    return weight * slope[:, None], bias * slope + offset, trusted
 
 
 def calibrated(scores: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:

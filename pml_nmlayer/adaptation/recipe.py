@@ -12,6 +12,7 @@ from .clusters import spherical_kmeans
 from .features import FeatureMap, fit_features
 from .head import AnchorHead
 from .multilabel import fit_label_probabilities
+from .novelty import known_share
 from .rotation import rotated_components, rotated_towards
 from .rows import Labels, blocks, read_labels, take
 from .targets import (
@@ -26,12 +27,11 @@ from .training import STEPS, train_head
 
 SAMPLE = 20_000  # items of the graph, and of the classifier
 ANCHORS = 600
-
-JUDGED = 4000  # unlabelled items that are compared with labelled ones
-SURE_ENOUGH = 0.85  # of the confidence in labelled items, for the same classes
+FEW = 0.4  # a smaller share of known classes leaves labelled items out of the graph
+SURE = 0.95  # a greater chance that its class is known counts as certainty
 
 Linear = tuple[Tensor, Tensor]  # weight and bias
-Classifier = tuple[Tensor, Tensor, Tensor]  # and probabilities of the labelled items
+Classifier = tuple[Tensor, Tensor, Tensor]  # and scores of the labelled items
 
 
 @dataclass
@@ -124,6 +124,7 @@ class Lesson:
         rows: (M,) the items that teach.
         z: (M, D) their features.
         classes: (M,) their class indices; -1: unlabelled. With several labels, 0: labelled.
+        known: (M,) whether their class has labels, as far as that is certain.
         probabilities: (M, C) of their classes or labels as a read-out takes them, or None.
         classifier: weight and bias that make these of embeddings, or None.
         teacher: (M, E) vectors of unit length that say how items should rank each other.
@@ -136,6 +137,7 @@ class Lesson:
     rows: Tensor
     z: Tensor
     classes: Tensor
+    known: Tensor
     probabilities: Tensor | None
     classifier: Linear | None
     teacher: Tensor
@@ -207,21 +209,35 @@ def prepare(
     labels = read_labels(y, len(x))
     classes = labels.classes
     several = labels.rows is not None
-    features, moments = fit_features(x, labels, progress=progress, whiten=whiten)
-    generator = torch.Generator().manual_seed(random_state)
-    labelled = _sample(torch.nonzero(classes >= 0).flatten(), generator)
-    known = _classifier(features(take(x, labelled)), labels, labelled, random_state)
-    new = not several and known is not None and _are_new(x, features, classes, known)
-    searched = _searched(
-        classes, labelled, generator, 2 * len(labels.names) if new else None
+    features, moments = fit_features(
+        x, labels, seed=random_state, progress=progress, whiten=whiten
     )
-    z = features(take(x, searched))
+    generator = torch.Generator().manual_seed(random_state)
+    labelled = torch.nonzero(classes >= 0).flatten()
+    unlabelled = torch.nonzero(classes < 0).flatten()
+    many = 4 * len(unlabelled) >= len(labelled)
+    labelled, unlabelled = (_sample(rows, generator) for rows in (labelled, unlabelled))
+    own, others = (features(take(x, rows)) for rows in (labelled, unlabelled))
+    model = _classifier(own, labels, labelled, random_state)
+    chance = torch.zeros(len(others))
+    found = None
+    if model is None:
+        alone = many
+    else:
+        weight, bias, trusted = model
+        found = F.linear(others, weight, bias)
+        alone = several and many
+        if not several and len(others):
+            share, chance = known_share(trusted, classes[labelled], found)
+            alone = share < FEW and (many or len(others) >= 2 * len(labels.names))
+    kept, also = _graph_items(len(labelled), len(unlabelled), alone, generator)
+    searched = torch.cat([labelled[kept], unlabelled[also]])
+    z = torch.cat([own[kept], others[also]])
+    known = torch.cat([torch.ones(len(kept), dtype=torch.bool), chance[also] > SURE])
     classifier, probabilities, sharp = None, None, None
-    if known is not None:
-        weight, bias, trusted = known
-        scores = F.linear(z, weight, bias)
+    if model is not None and found is not None:
+        scores = torch.cat([trusted[kept], found[also]])
         probabilities = scores.sigmoid() if several else scores.softmax(1)
-        _replace(probabilities, searched, trusted, labelled)
         sharpening = 1.0 if several else SHARPENING
         sharp = probabilities if several else sharpened(probabilities)
         classifier = features.of_raw(sharpening * weight, sharpening * bias)
@@ -229,15 +245,21 @@ def prepare(
     if several:
         teacher = label_teacher(z, probabilities, shape, random_state, progress=progress)
     else:
-        own = classes[searched]
         teacher = item_teacher(
-            z, probabilities, own, shape, random_state, progress=progress
+            z,
+            probabilities,
+            classes[searched],
+            known,
+            shape,
+            random_state,
+            progress=progress,
         )
     return Lesson(
         features,
         searched,
         z,
         classes[searched],
+        known,
         sharp,
         classifier,
         teacher,
@@ -250,7 +272,7 @@ def prepare(
 def _classifier(
     z: Tensor, labels: Labels, labelled: Tensor, seed: int
 ) -> Classifier | None:
-    """Scores and out-of-fold probabilities, where there are enough labelled items."""
+    """Fit what makes scores, where there are enough labelled items."""
     count = len(labels.names)
     if labels.rows is not None:
         if len(z) < 2 * FOLDS:
@@ -292,42 +314,31 @@ def started_head(
         wanted = rotated_towards(wanted, F.linear(z, head.weight, head.bias))
     head.start_from(wanted, z, probabilities)
     if not lesson.several and not isinstance(start, Tensor):  # else they have codewords
-        give_codewords(head, lesson.teacher, lesson.classes, bits, seed)
+        give_codewords(head, lesson.teacher, lesson.classes, lesson.known, bits, seed)
     return head
-
-
-def _replace(values: Tensor, rows: Tensor, others: Tensor, other_rows: Tensor) -> None:
-    """Overwrite the values of rows that are among the other rows, too; both sorted."""
-    place = torch.searchsorted(other_rows, rows).clamp(max=len(other_rows) - 1)
-    both = other_rows[place] == rows
-    values[both] = others[place[both]]
 
 
 def _sample(rows: Tensor, generator: torch.Generator) -> Tensor:
     return rows[torch.randperm(len(rows), generator=generator)[:SAMPLE]].sort().values
 
 
-def _searched(
-    classes: Tensor, labelled: Tensor, generator: torch.Generator, enough: int | None
-) -> Tensor:
-    """Choose the items of the graph: unlabelled ones, or all if those are few.
+def _graph_items(
+    labelled: int, unlabelled: int, alone: bool, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Choose among sampled items those of the graph, at most half of it labelled ones.
 
-    Fewer unlabelled items are enough where they belong to other classes than labelled ones.
+    Args:
+        labelled: number of labelled items.
+        unlabelled: number of unlabelled items.
+        alone: whether unlabelled items, if there are any, are the graph.
+        generator: of what is left out where there are too many.
+
+    Returns:
+        their places among labelled items, and among unlabelled ones.
     """
-    unlabelled = torch.nonzero(classes < 0).flatten()
-    alone = len(unlabelled) * 4 >= int((classes >= 0).sum())
-    if alone or (enough is not None and len(unlabelled) >= enough):
-        return _sample(unlabelled, generator)
-    return _sample(torch.cat([labelled, unlabelled]), generator)
-
-
-def _are_new(x: Any, features: FeatureMap, classes: Tensor, known: Classifier) -> bool:
-    """Tell whether unlabelled items belong to classes without labels, by confidence."""
-    weight, bias, trusted = known
-    unlabelled = torch.nonzero(classes < 0).flatten()
-    if not len(unlabelled):
-        return False
-    few = torch.linspace(0, len(unlabelled) - 1, min(len(unlabelled), JUDGED)).long()
-    scores = F.linear(features(take(x, unlabelled[few])), weight, bias)
-    sure = float(scores.softmax(1).amax(1).mean())
-    return sure < SURE_ENOUGH * float(trusted.amax(1).mean())
+    if alone and unlabelled:
+        return torch.arange(0), torch.arange(unlabelled)
+    most = max(SAMPLE // 2, SAMPLE - unlabelled)
+    kept = torch.randperm(labelled, generator=generator)[:most].sort().values
+    also = torch.randperm(unlabelled, generator=generator)[: SAMPLE - len(kept)]
+    return kept, also.sort().values

@@ -53,17 +53,22 @@ def item_teacher(
     z: Tensor,
     probabilities: Tensor | None,
     classes: Tensor,
+    known: Tensor,
     shape: tuple[int, int],
     seed: int,
     *,
     progress: bool = False,
 ) -> Tensor:
-    """Diffuse over neighbours; give the items of a class one vector, their mean.
+    """Diffuse over neighbours; add a direction of its own for each known class.
+
+    The items of a class have one vector, their mean. Items that surely belong to known
+    classes share the directions of these, as far as they are probable.
 
     Args:
         z: (N, D) features.
         probabilities: (N, C) class probabilities, or None.
         classes: (N,) class indices; -1: unlabelled.
+        known: (N,) whether their class surely is a known one.
         shape: neighbours and dimensions, see `neighbourhood_size`.
         seed: of projections.
         progress: show bars.
@@ -71,21 +76,28 @@ def item_teacher(
     Returns:
         (N, E) vectors of unit length.
     """
-    known = None
+    narrow = None
     if probabilities is not None:
-        known = _narrow(F.normalize(probabilities, dim=1), seed)
-    teacher = _diffused(z, known, shape, seed, progress)
+        narrow = _narrow(F.normalize(probabilities, dim=1), seed)
+    teacher = _diffused(z, narrow, shape, seed, progress)
     labelled = classes >= 0
+    if not bool(known.any()):
+        return teacher
+    count = int(classes.max()) + 1 if probabilities is None else probabilities.shape[1]
+    generator = torch.Generator().manual_seed(seed)
+    own = F.normalize(torch.randn(count, _OWN_DIRECTIONS, generator=generator), dim=1)
+    directions = torch.zeros(len(z), _OWN_DIRECTIONS)
+    if probabilities is not None:
+        mixed = probabilities[known] @ own
+        directions[known] = mixed / mixed.norm(dim=1, keepdim=True).clamp(min=1)
     if bool(labelled.any()):
-        sums = torch.zeros(int(classes.max()) + 1, teacher.shape[1])
+        directions[labelled] = own[classes[labelled]]
+        sums = torch.zeros(count, teacher.shape[1])
         sums.index_add_(0, classes[labelled], teacher[labelled])
-        generator = torch.Generator().manual_seed(seed)
-        own = torch.randn(len(sums), _OWN_DIRECTIONS, generator=generator)
-        means = torch.cat([F.normalize(sums, dim=1), F.normalize(own, dim=1)], 1)
-        wide = F.pad(teacher, (0, _OWN_DIRECTIONS))
-        wide[labelled] = F.normalize(means, dim=1)[classes[labelled]]
-        return wide
-    return teacher
+        teacher[labelled] = F.normalize(sums, dim=1)[classes[labelled]]
+    # both halves weigh the same where the class is certain
+    rest = (1 - directions.square().sum(1, keepdim=True) / 2).sqrt()
+    return torch.cat([rest * teacher, directions / 2**0.5], 1)
 
 
 def label_teacher(
@@ -149,21 +161,27 @@ def sharpened(probabilities: Tensor) -> Tensor:
 
 
 def give_codewords(
-    head: AnchorHead, teacher: Tensor, classes: Tensor, bits: int, seed: int
+    head: AnchorHead,
+    teacher: Tensor,
+    classes: Tensor,
+    known: Tensor,
+    bits: int,
+    seed: int,
 ) -> None:
-    """Start known classes from a codebook, if most items of the graph are labelled.
+    """Start known classes from a codebook, if most items of the graph belong to them.
 
     Args:
         head: changed in place.
         teacher: (N, E) vectors of the items.
         classes: (N,) class indices; -1: unlabelled.
+        known: (N,) whether their class surely is a known one.
         bits: code length.
         seed: of the codebook.
     """
     count = head.class_words.shape[1]
     labelled = classes >= 0
     few_enough = 1 < count <= min(_MOST_CODEWORDS, 2 ** min(bits, 30))
-    if not few_enough or 2 * int(labelled.sum()) < len(classes):
+    if not few_enough or 2 * int(known.sum()) < len(classes) or not bool(labelled.any()):
         return
     sums = torch.zeros(count, teacher.shape[1])
     sums.index_add_(0, classes[labelled], teacher[labelled])

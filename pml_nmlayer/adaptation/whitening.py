@@ -12,7 +12,7 @@ EIGENVALUE_FLOOR = 1e-6  # of the mean variance: a constant column stays finite
 class ClassMoments:
     """Counts, sums and the second moment of labelled items.
 
-    Moments of two batches, or of two folds, can be added and subtracted.
+    Moments of two parts of the items add up to those of all.
 
     Args:
         counts: (C,) items of each class.
@@ -50,12 +50,12 @@ class ClassMoments:
         self.sums.index_add_(0, classes, x)
         self.products += x.T @ x
 
-    def __sub__(self, other: "ClassMoments") -> "ClassMoments":
-        """Take the items of a fold away."""
+    def __add__(self, other: "ClassMoments") -> "ClassMoments":
+        """Join the items of two parts."""
         return ClassMoments(
-            self.counts - other.counts,
-            self.sums - other.sums,
-            self.products - other.products,
+            self.counts + other.counts,
+            self.sums + other.sums,
+            self.products + other.products,
         )
 
     def means(self) -> Tensor:

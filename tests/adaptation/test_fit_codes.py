@@ -5,12 +5,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from pml_nmlayer.adaptation import fit_codes
-from pml_nmlayer.adaptation.classifier import fit_classifier
+from pml_nmlayer.adaptation import fit_codes, recipe
 from pml_nmlayer.adaptation.features import FeatureMap, fit_features
 from pml_nmlayer.adaptation.head import AnchorHead
 from pml_nmlayer.adaptation.objective import neighbour_distribution_loss
-from pml_nmlayer.adaptation.recipe import _are_new, _searched, prepare, started_head
+from pml_nmlayer.adaptation.recipe import prepare, started_head
 from pml_nmlayer.adaptation.rotation import rotated_components
 from pml_nmlayer.adaptation.rows import read_labels
 from pml_nmlayer.adaptation.targets import neighbourhood_size
@@ -98,11 +97,13 @@ def test_without_steps_codes_are_those_of_the_closed_form():
     y = torch.where(torch.arange(200) < 100, y, -1)
     lesson = prepare(x, y)
     head = started_head(lesson, lesson.anchors(), bits=6)
-    before = head(lesson.z, lesson.probabilities).detach()
+    assert lesson.probabilities is not None
+    new = lesson.classes < 0  # the probabilities of labelled items are out of fold
+    before = head(lesson.z[new], lesson.probabilities[new]).detach()
     module = fit_codes(x, y, bits=6, steps=0).module
-    searched = module(x[lesson.rows])
+    searched = module(x[lesson.rows[new]])
     torch.testing.assert_close(searched, before, atol=1e-4, rtol=1e-4)
-    trained = fit_codes(x, y, bits=6, steps=STEPS).module(x[lesson.rows])
+    trained = fit_codes(x, y, bits=6, steps=STEPS).module(x[lesson.rows[new]])
     assert not torch.allclose(searched, trained, atol=1e-2)
 
 
@@ -162,29 +163,52 @@ def test_features_and_embeddings_are_two_ways_to_write_one_map():
     torch.testing.assert_close(F.linear(x, *back), expected, atol=1e-4, rtol=1e-4)
 
 
-def test_few_unlabelled_items_of_other_classes_are_enough():
-    classes = torch.tensor([0] * 90 + [-1] * 10)
-    labelled, unlabelled = torch.arange(90), torch.arange(90, 100)
-    generator = torch.Generator()
-    everything = torch.arange(100)
-    for enough, expected in ((10, unlabelled), (11, everything), (None, everything)):
-        found = _searched(classes, labelled, generator, enough)
-        assert torch.equal(found, expected)
-    classes[:60] = -1
-    assert len(_searched(classes, labelled[60:], generator, None)) == 70
-
-
-def test_items_of_other_classes_are_noticed_by_the_confidence_in_them():
+def test_labelled_items_teach_unless_what_is_searched_belongs_to_other_classes():
     x, y = groups(800, features=12, classes=6)
-    same = torch.where(torch.arange(800) % 8 == 0, -1, y)
+    same = torch.where(torch.arange(800) % 4 == 0, -1, y)
     other = torch.where(y >= 4, -1, y)
-    features = FeatureMap(torch.eye(12), torch.zeros(12))
-    for labels, new in ((same, False), (other, True), (torch.zeros(800), False)):
-        known = labels >= 0
-        count = int(labels.max()) + 1
-        if count > 1:
-            classifier = fit_classifier(x[known], labels[known], num_classes=count)
-        assert _are_new(x, features, labels, classifier) == new
+    lesson = prepare(x, same)
+    assert len(lesson.rows) == 800
+    assert float(lesson.known.float().mean()) > 0.95
+    assert torch.equal(lesson.classes, same[lesson.rows])
+    lesson = prepare(x, other)
+    assert torch.equal(lesson.rows.sort().values, torch.nonzero(other < 0).flatten())
+    assert not lesson.known.any()
+    few = other.clone()  # too few to be a graph of their own
+    few[torch.nonzero(other < 0).flatten()[6:]] = 0
+    assert len(prepare(x, few).rows) == 800
+    alone = prepare(x, torch.where(y == 0, 0, -1))  # one class tells nothing of others
+    assert bool((alone.classes < 0).all())
+
+
+def test_items_of_known_classes_share_the_directions_of_these():
+    x, y = groups(600, features=12, classes=4)
+    lesson = prepare(x, torch.where(torch.arange(600) % 3 == 0, -1, y))
+    similar = lesson.teacher @ lesson.teacher.T
+    torch.testing.assert_close(similar.diagonal(), torch.ones(600))
+    own = y[lesson.rows]
+    alike = own[:, None] == own
+    assert float(similar[alike].mean()) > 0.9 > 0.3 > float(similar[~alike].mean())
+
+
+def test_a_sample_of_many_items_keeps_labelled_ones(monkeypatch):
+    monkeypatch.setattr(recipe, "SAMPLE", 100)
+    generator = torch.Generator()
+    for labelled, unlabelled, expected in (
+        (30, 500, (30, 70)),
+        (400, 500, (50, 50)),
+        (400, 20, (80, 20)),
+        (400, 0, (100, 0)),
+        (0, 60, (0, 60)),
+    ):
+        kept, also = recipe._graph_items(labelled, unlabelled, False, generator)
+        assert (len(kept), len(also)) == expected
+        assert len(kept.unique()) == len(kept)
+        assert len(also.unique()) == len(also)
+    kept, also = recipe._graph_items(30, 50, True, generator)
+    assert len(kept) == 0
+    assert torch.equal(also, torch.arange(50))
+    assert len(recipe._graph_items(30, 0, True, generator)[0]) == 30
 
 
 def test_the_neighbourhood_follows_the_part_of_a_database_that_is_there():

@@ -90,7 +90,8 @@ def test_probabilities_tell_labels_of_new_items():
     x, rows = items()
     new, wanted = items(seed=1)
     weight, bias, own = fit_label_probabilities(x, rows)
-    for found, truth in ((torch.sigmoid(F.linear(new, weight, bias)), wanted), (own, rows)):
+    for scores, truth in ((F.linear(new, weight, bias), wanted), (own, rows)):
+        found = scores.sigmoid()
         assert ((found > 0.5) == truth.bool()).float().mean() > 0.8
         assert (found.mean(0) - truth.float().mean(0)).abs().max() < 0.1
 

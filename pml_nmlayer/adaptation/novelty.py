@@ -1,0 +1,65 @@
+"""Which unlabelled items belong to classes that have labels, and how many do."""
+
+import torch
+from torch import Tensor
+
+_BINS = 20
+_ROUNDS = 200
+
+
+def known_share(trusted: Tensor, classes: Tensor, scores: Tensor) -> tuple[float, Tensor]:
+    r"""Estimate how many items belong to known classes, by the classifier's confidence.
+
+    Labelled items show how sure it is of items whose class it knows, and how sure it is
+    where it does not: each of them once more, without the column of its own class.
+
+    Formula:  f = π f_known + (1 - π) f_new, by expectation maximization on the logarithm
+              of the odds of the likeliest class, in 20 bins of equal size.
+
+    Args:
+        trusted: (N, C) out-of-fold scores of the labelled items: logarithms of class
+            probabilities, up to a constant of each item.
+        classes: (N,) their class indices.
+        scores: (M, C) of the unlabelled items, M >= 1.
+
+    Returns:
+        the share π, and for each unlabelled item the chance (M,) that its class is known.
+
+    Source:   adjusting a classifier to new priors (Saerens, Latinne, Decaestecker, Neural
+              Computation 2002).  Differs: two classes, known and new, told by confidence.
+
+    Example:
+        >>> labels = torch.arange(300) % 3
+        >>> sure, unsure = 5 * torch.eye(3)[labels], torch.zeros(300, 3)
+        >>> round(known_share(sure, labels, sure)[0])
+        1
+        >>> round(known_share(sure, labels, unsure)[0])
+        0
+    """
+    others = trusted.clone()
+    others[torch.arange(len(others)), classes] = -torch.inf
+    known, new, found = (_log_odds(s) for s in (trusted, others, scores))
+    both = torch.cat([known, new]).sort().values
+    levels = torch.linspace(0, 1, _BINS + 1)[1:-1]
+    edges = both[(levels * (len(both) - 1)).long()]
+    bins = torch.bucketize(found, edges)
+    of_known, of_new, of_found = (
+        _frequencies(torch.bucketize(v, edges)) for v in (known, new, found)
+    )
+    share = 0.5
+    chance = of_known
+    for _ in range(_ROUNDS):
+        chance = share * of_known / (share * of_known + (1 - share) * of_new)
+        share = float((of_found * chance).sum())
+    return share, chance[bins]
+
+
+def _log_odds(scores: Tensor) -> Tensor:
+    """Odds of the likeliest class against all others, also where its chance rounds to 1."""
+    falling = scores.double().sort(dim=1, descending=True).values
+    return falling[:, 0] - falling[:, 1:].logsumexp(1)
+
+
+def _frequencies(bins: Tensor) -> Tensor:
+    counts = torch.bincount(bins, minlength=_BINS).float() + 1  # no bin is impossible
+    return counts / counts.sum()
