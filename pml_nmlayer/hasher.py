@@ -25,7 +25,8 @@ class Hasher(TransformerMixin, BaseEstimator):
     """Learn binary codes for embeddings, and encode.
 
     Give it the items that will be searched as unlabelled rows, beside labelled ones. It
-    decides by itself how far to trust labels and how far the database.
+    decides by itself how far to trust labels and how far the database: held-out labels say
+    how far to whiten, and how many unlabelled items belong to labelled classes.
 
     Args:
         bits: code length.

@@ -10,8 +10,8 @@ _ROUNDS = 200
 def known_share(trusted: Tensor, classes: Tensor, scores: Tensor) -> tuple[float, Tensor]:
     r"""Estimate how many items belong to known classes, by the classifier's confidence.
 
-    Labelled items show how sure it is of items whose class it knows, and how sure it is
-    where it does not: each of them once more, without the column of its own class.
+    Labelled items show how sure it is of items whose class it knows. Without the score of
+    their own class they show how sure it is of others.
 
     Formula:  f = π f_known + (1 - π) f_new, by expectation maximization on the logarithm
               of the odds of the likeliest class, in 20 bins of equal size.

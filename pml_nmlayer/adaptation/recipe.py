@@ -31,7 +31,6 @@ FEW = 0.4  # a smaller share of known classes leaves labelled items out of the g
 SURE = 0.95  # a greater chance that its class is known counts as certainty
 
 Linear = tuple[Tensor, Tensor]  # weight and bias
-Classifier = tuple[Tensor, Tensor, Tensor]  # and scores of the labelled items
 
 
 @dataclass
@@ -62,7 +61,8 @@ def fit_codes(
     """Learn codes from embeddings, and from labels as far as there are any.
 
     Unlabelled items are taken for the database that will be searched. A graph of their
-    neighbours teaches the codes. Labels whiten the features and name known classes.
+    neighbours teaches the codes. Labels whiten the features and name known classes. Their
+    items are in the graph, too, unless few unlabelled items belong to these classes.
 
     Args:
         x: (N, D) array or tensor of embeddings.
@@ -207,8 +207,7 @@ def prepare(
         ValueError: x is not finite, or y does not fit.
     """
     labels = read_labels(y, len(x))
-    classes = labels.classes
-    several = labels.rows is not None
+    classes, several = labels.classes, labels.rows is not None
     features, moments = fit_features(
         x, labels, seed=random_state, progress=progress, whiten=whiten
     )
@@ -218,47 +217,34 @@ def prepare(
     many = 4 * len(unlabelled) >= len(labelled)
     labelled, unlabelled = (_sample(rows, generator) for rows in (labelled, unlabelled))
     own, others = (features(take(x, rows)) for rows in (labelled, unlabelled))
-    model = _classifier(own, labels, labelled, random_state)
-    chance = torch.zeros(len(others))
-    found = None
-    if model is None:
-        alone = many
-    else:
-        weight, bias, trusted = model
-        found = F.linear(others, weight, bias)
-        alone = several and many
-        if not several and len(others):
-            share, chance = known_share(trusted, classes[labelled], found)
-            alone = share < FEW and (many or len(others) >= 2 * len(labels.names))
-    kept, also = _graph_items(len(labelled), len(unlabelled), alone, generator)
-    searched = torch.cat([labelled[kept], unlabelled[also]])
-    z = torch.cat([own[kept], others[also]])
-    known = torch.cat([torch.ones(len(kept), dtype=torch.bool), chance[also] > SURE])
+    beliefs = _beliefs(own, others, labels, labelled, random_state)
+    alone = many
+    if beliefs.share is not None:
+        enough = many or len(unlabelled) >= 2 * len(labels.names)
+        alone = beliefs.share < FEW and enough
+    items = _graph_items(len(labelled), len(unlabelled), alone, generator)
+    rows = torch.cat([labelled, unlabelled])[items]
+    z, known = torch.cat([own, others])[items], beliefs.known[items]
     classifier, probabilities, sharp = None, None, None
-    if model is not None and found is not None:
-        scores = torch.cat([trusted[kept], found[also]])
+    if beliefs.scores is not None and beliefs.classifier is not None:
+        scores = beliefs.scores[items]
         probabilities = scores.sigmoid() if several else scores.softmax(1)
-        sharpening = 1.0 if several else SHARPENING
         sharp = probabilities if several else sharpened(probabilities)
+        sharpening = 1.0 if several else SHARPENING
+        weight, bias = beliefs.classifier
         classifier = features.of_raw(sharpening * weight, sharpening * bias)
     shape = neighbourhood_size(moments, len(z))
     if several:
         teacher = label_teacher(z, probabilities, shape, random_state, progress=progress)
     else:
         teacher = item_teacher(
-            z,
-            probabilities,
-            classes[searched],
-            known,
-            shape,
-            random_state,
-            progress=progress,
+            z, probabilities, classes[rows], known, shape, random_state, progress=progress
         )
     return Lesson(
         features,
-        searched,
+        rows,
         z,
-        classes[searched],
+        classes[rows],
         known,
         sharp,
         classifier,
@@ -269,18 +255,53 @@ def prepare(
     )
 
 
-def _classifier(
-    z: Tensor, labels: Labels, labelled: Tensor, seed: int
-) -> Classifier | None:
-    """Fit what makes scores, where there are enough labelled items."""
-    count = len(labels.names)
+@dataclass
+class _Beliefs:
+    """What labels say of labelled and of unlabelled items, in this order.
+
+    Args:
+        known: (L + U,) whether an item's class has labels, as far as that is certain.
+        scores: (L + U, C), out of fold for labelled items; None for too few labels.
+        classifier: weight and bias that make them of features, or None.
+        share: of unlabelled items whose class has labels; None if nothing tells.
+    """
+
+    known: Tensor
+    scores: Tensor | None = None
+    classifier: Linear | None = None
+    share: float | None = None
+
+
+def _beliefs(
+    own: Tensor, others: Tensor, labels: Labels, labelled: Tensor, seed: int
+) -> _Beliefs:
+    """Fit a classifier or label probabilities, if there are enough labelled items.
+
+    Args:
+        own: (L, D) features of labelled items.
+        others: (U, D) features of unlabelled ones.
+        labels: of all items.
+        labelled: (L,) which of these the labelled ones are.
+        seed: of the folds.
+    """
+    known = torch.arange(len(own) + len(others)) < len(own)
+    count, classes = len(labels.names), labels.classes[labelled]
     if labels.rows is not None:
-        if len(z) < 2 * FOLDS:
-            return None
-        return fit_label_probabilities(z, labels.rows[labelled], seed=seed)
-    if count < 2 or int((labels.classes >= 0).sum()) <= count:
-        return None
-    return fit_classifier(z, labels.classes[labelled], num_classes=count, seed=seed)
+        if len(own) < 2 * FOLDS:
+            return _Beliefs(known)
+        weight, bias, trusted = fit_label_probabilities(
+            own, labels.rows[labelled], seed=seed
+        )
+    elif count < 2 or len(own) <= count:
+        return _Beliefs(known)
+    else:
+        weight, bias, trusted = fit_classifier(own, classes, num_classes=count, seed=seed)
+    found = F.linear(others, weight, bias)
+    share = None
+    if labels.rows is None and len(others):
+        share, chance = known_share(trusted, classes, found)
+        known[len(own) :] = chance > SURE
+    return _Beliefs(known, torch.cat([trusted, found]), (weight, bias), share)
 
 
 @torch.no_grad()
@@ -324,21 +345,21 @@ def _sample(rows: Tensor, generator: torch.Generator) -> Tensor:
 
 def _graph_items(
     labelled: int, unlabelled: int, alone: bool, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
+) -> Tensor:
     """Choose among sampled items those of the graph, at most half of it labelled ones.
 
     Args:
-        labelled: number of labelled items.
+        labelled: number of labelled items, which come first.
         unlabelled: number of unlabelled items.
         alone: whether unlabelled items, if there are any, are the graph.
         generator: of what is left out where there are too many.
 
     Returns:
-        their places among labelled items, and among unlabelled ones.
+        their places.
     """
     if alone and unlabelled:
-        return torch.arange(0), torch.arange(unlabelled)
+        return labelled + torch.arange(unlabelled)
     most = max(SAMPLE // 2, SAMPLE - unlabelled)
     kept = torch.randperm(labelled, generator=generator)[:most].sort().values
     also = torch.randperm(unlabelled, generator=generator)[: SAMPLE - len(kept)]
-    return kept, also.sort().values
+    return torch.cat([kept, labelled + also.sort().values])

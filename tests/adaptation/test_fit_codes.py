@@ -201,14 +201,14 @@ def test_a_sample_of_many_items_keeps_labelled_ones(monkeypatch):
         (400, 0, (100, 0)),
         (0, 60, (0, 60)),
     ):
-        kept, also = recipe._graph_items(labelled, unlabelled, False, generator)
-        assert (len(kept), len(also)) == expected
-        assert len(kept.unique()) == len(kept)
-        assert len(also.unique()) == len(also)
-    kept, also = recipe._graph_items(30, 50, True, generator)
-    assert len(kept) == 0
-    assert torch.equal(also, torch.arange(50))
-    assert len(recipe._graph_items(30, 0, True, generator)[0]) == 30
+        places = recipe._graph_items(labelled, unlabelled, False, generator)
+        kept = int((places < labelled).sum())
+        assert (kept, len(places) - kept) == expected
+        assert len(places.unique()) == len(places)
+        assert int(places.max()) < labelled + unlabelled
+    places = recipe._graph_items(30, 50, True, generator)
+    assert torch.equal(places, torch.arange(30, 80))
+    assert len(recipe._graph_items(30, 0, True, generator)) == 30
 
 
 def test_the_neighbourhood_follows_the_part_of_a_database_that_is_there():
