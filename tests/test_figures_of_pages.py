@@ -24,8 +24,9 @@ FIGURE = re.compile(r"\d\.\d{3} ± \d\.\d{3}")
         ("evidence", WORKS, 677),
         ("does-it-work", WORKS, 9),
         ("results", (*WORKS, "quick"), 8),
+        ("multilabel", ("multi-label",), 42),
     ],
-    ids=["defaults", "evidence", "claims", "leaderboard"],
+    ids=["defaults", "evidence", "claims", "leaderboard", "multilabel"],
 )
 def test_every_figure_is_stored(page, suites, count):
     tables = "".join(
