@@ -5,6 +5,7 @@ from torch import Tensor
 
 _BINS = 20
 _ROUNDS = 200
+_BLOCK = 1024  # rows of scores held twice
 
 
 def known_share(trusted: Tensor, classes: Tensor, scores: Tensor) -> tuple[float, Tensor]:
@@ -36,9 +37,8 @@ def known_share(trusted: Tensor, classes: Tensor, scores: Tensor) -> tuple[float
         >>> round(known_share(sure, labels, unsure)[0])
         0
     """
-    others = trusted.clone()
-    others[torch.arange(len(others)), classes] = -torch.inf
-    known, new, found = (_log_odds(s) for s in (trusted, others, scores))
+    known, found = _log_odds(trusted), _log_odds(scores)
+    new = _log_odds(trusted, without=classes)
     both = torch.cat([known, new]).sort().values
     levels = torch.linspace(0, 1, _BINS + 1)[1:-1]
     edges = both[(levels * (len(both) - 1)).long()]
@@ -54,10 +54,22 @@ def known_share(trusted: Tensor, classes: Tensor, scores: Tensor) -> tuple[float
     return share, chance[bins]
 
 
-def _log_odds(scores: Tensor) -> Tensor:
-    """Odds of the likeliest class against all others, also where its chance rounds to 1."""
-    falling = scores.double().sort(dim=1, descending=True).values
-    return falling[:, 0] - falling[:, 1:].logsumexp(1)
+def _log_odds(scores: Tensor, without: Tensor | None = None) -> Tensor:
+    """Odds (N,) of the likeliest class against all others, but one class of each item.
+
+    Odds of scores stay finite where a probability rounds to 1. Classes may be many, so
+    rows are taken in blocks.
+    """
+    odds = []
+    for start in range(0, len(scores), _BLOCK):
+        block = scores[start : start + _BLOCK].to(torch.float64, copy=True)
+        if without is not None:
+            own = without[start : start + _BLOCK, None]
+            block.scatter_(1, own, -torch.inf)
+        best, place = block.max(1, keepdim=True)
+        rest = block.scatter(1, place, -torch.inf).logsumexp(1)
+        odds.append(best[:, 0] - rest)
+    return torch.cat(odds)
 
 
 def _frequencies(bins: Tensor) -> Tensor:
