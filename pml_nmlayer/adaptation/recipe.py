@@ -7,14 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .classifier import FOLDS, fit_classifier
+from .beliefs import read_beliefs
 from .clusters import spherical_kmeans
 from .features import FeatureMap, fit_features
 from .head import AnchorHead
-from .multilabel import fit_label_probabilities
-from .novelty import known_share
 from .rotation import rotated_components, rotated_towards
-from .rows import Labels, blocks, read_labels, take
+from .rows import blocks, read_labels, take
 from .targets import (
     SHARPENING,
     give_codewords,
@@ -28,7 +26,6 @@ from .training import STEPS, train_head
 SAMPLE = 20_000  # items of the graph, and of the classifier
 ANCHORS = 600
 FEW = 0.4  # a smaller share of known classes leaves labelled items out of the graph
-SURE = 0.95  # a greater chance that its class is known counts as certainty
 
 Linear = tuple[Tensor, Tensor]  # weight and bias
 
@@ -217,7 +214,7 @@ def prepare(
     many = 4 * len(unlabelled) >= len(labelled)
     labelled, unlabelled = (_sample(rows, generator) for rows in (labelled, unlabelled))
     own, others = (features(take(x, rows)) for rows in (labelled, unlabelled))
-    beliefs = _beliefs(own, others, labels, labelled, random_state)
+    beliefs = read_beliefs(own, others, labels, labelled, seed=random_state)
     alone = many
     if beliefs.share is not None:
         enough = many or len(unlabelled) >= 2 * len(labels.names)
@@ -253,55 +250,6 @@ def prepare(
         several,
         random_state,
     )
-
-
-@dataclass
-class _Beliefs:
-    """What labels say of labelled and of unlabelled items, in this order.
-
-    Args:
-        known: (L + U,) whether an item's class has labels, as far as that is certain.
-        scores: (L + U, C), out of fold for labelled items; None for too few labels.
-        classifier: weight and bias that make them of features, or None.
-        share: of unlabelled items whose class has labels; None if nothing tells.
-    """
-
-    known: Tensor
-    scores: Tensor | None = None
-    classifier: Linear | None = None
-    share: float | None = None
-
-
-def _beliefs(
-    own: Tensor, others: Tensor, labels: Labels, labelled: Tensor, seed: int
-) -> _Beliefs:
-    """Fit a classifier or label probabilities, if there are enough labelled items.
-
-    Args:
-        own: (L, D) features of labelled items.
-        others: (U, D) features of unlabelled ones.
-        labels: of all items.
-        labelled: (L,) which of these the labelled ones are.
-        seed: of the folds.
-    """
-    known = torch.arange(len(own) + len(others)) < len(own)
-    count, classes = len(labels.names), labels.classes[labelled]
-    if labels.rows is not None:
-        if len(own) < 2 * FOLDS:
-            return _Beliefs(known)
-        weight, bias, trusted = fit_label_probabilities(
-            own, labels.rows[labelled], seed=seed
-        )
-    elif count < 2 or len(own) <= count:
-        return _Beliefs(known)
-    else:
-        weight, bias, trusted = fit_classifier(own, classes, num_classes=count, seed=seed)
-    found = F.linear(others, weight, bias)
-    share = None
-    if labels.rows is None and len(others):
-        share, chance = known_share(trusted, classes, found)
-        known[len(own) :] = chance > SURE
-    return _Beliefs(known, torch.cat([trusted, found]), (weight, bias), share)
 
 
 @torch.no_grad()
