@@ -6,14 +6,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .classifier import FOLDS, fit_classifier
+from .classifier import FOLDS, Linear, fit_classifier
 from .multilabel import fit_label_probabilities
 from .novelty import known_share
 from .rows import Labels
 
 SURE = 0.95  # a greater chance that its class is known counts as certainty
-
-Linear = tuple[Tensor, Tensor]  # weight and bias
 
 
 @dataclass

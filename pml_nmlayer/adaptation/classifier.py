@@ -14,7 +14,7 @@ FOLDS = 4
 SHRINKAGES = (0.1, 0.4)  # of linear discriminants
 STRENGTH = 12.0  # C of logistic regression, for features of mean length 1
 MOST_WORK = 1e10  # items times features times classes: a minute or two on one core
-_ITERATIONS = 20  # more of them make it less sure to be right on held-out items
+_ITERATIONS = 20  # with more, held-out items become less likely
 _JUDGED = 4000  # scores that the scale is chosen by
 _SCALES = torch.logspace(-2.5, 0.7, 25, dtype=torch.float64)
 _NEVER = -1e4  # score of a class without items
@@ -141,10 +141,8 @@ def logistic_regression(
     slopes = torch.as_tensor(model.coef_).float()
     offsets = torch.as_tensor(model.intercept_).float()
     if len(present) == 2:  # one row, the score of the second class
-        slopes, offsets = (
-            torch.cat([-slopes, slopes]) / 2,
-            torch.cat([-offsets, offsets]) / 2,
-        )
+        signs = torch.tensor([-0.5, 0.5])
+        slopes, offsets = signs[:, None] * slopes, signs * offsets
     bias.fill_(_NEVER)
     weight[present], bias[present] = slopes, offsets
     return weight, bias

@@ -1,7 +1,7 @@
 """Features of a head: embeddings that are centred, whitened and scaled."""
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -81,21 +81,28 @@ def fit_features(
     unlabelled = classes < 0
     if not bool(unlabelled.any()):
         unlabelled = classes >= 0
-    parts: _Parts = _Halves(labels, x.shape[1], seed)
-    if labels.rows is not None:
-        parts = _Several(labels, labels.rows, x.shape[1])
+    kind = ClassMoments if labels.rows is None else LabelMoments
+    known_as = classes if labels.rows is None else labels.rows
+    parts: list[Any] = [kind.empty(len(labels.names), x.shape[1]) for _ in range(2)]
+    part_of = _parts(labels, seed)
     total = torch.zeros(x.shape[1], dtype=torch.float64)
     for rows, block in blocks(x, "reading" if progress else None):
         if not bool(block.isfinite().all()):
             raise ValueError("X holds NaN or inf: no codes can be learned from them")
-        parts.update(block, rows)
+        for k, part in enumerate(parts):
+            own = part_of[rows] == k
+            part.update(block[own], known_as[rows][own])
         total += block[unlabelled[rows]].double().sum(0)
     centre = total / int(unlabelled.sum())
-    moments = parts.moments()
+    moments = parts[0] + parts[1]
     matrix = torch.eye(x.shape[1], dtype=torch.float64)
     if whiten:
+        strength = DEFAULT
+        if labels.rows is None:
+            items = [_some(x, classes, part_of == k) for k in range(2)]
+            strength = chosen_shrinkage(parts, items)
         covariance = moments.within_class_covariance()
-        matrix = whitening_matrix(covariance, shrinkage=parts.shrinkage(x))
+        matrix = whitening_matrix(covariance, shrinkage=strength)
     features = FeatureMap(matrix.float(), centre.float())
     probe = torch.linspace(0, len(x) - 1, min(len(x), _PROBE)).long()
     length = features(take(x, probe)).norm(dim=1).mean()
@@ -104,58 +111,20 @@ def fit_features(
     return features, moments
 
 
-class _Parts(Protocol):
-    """Moments of labelled items, read block by block."""
+def _parts(labels: Labels, seed: int) -> Tensor:
+    """Tell (N,) which half of the classes an item is of; -1: unlabelled.
 
-    def update(self, block: Tensor, rows: slice) -> None: ...
-
-    def moments(self) -> ClassMoments | LabelMoments: ...
-
-    def shrinkage(self, x: Any) -> float: ...
-
-
-class _Halves:
-    """Of items with one class each: apart for either half of the classes."""
-
-    def __init__(self, labels: Labels, width: int, seed: int) -> None:
-        count = len(labels.names)
-        self.classes = labels.classes
-        # the last entry is the place of -1
-        self.half = torch.cat([halves_of(count, seed=seed), torch.tensor([-1])])
-        self.parts = tuple(ClassMoments.empty(count, width) for _ in range(2))
-
-    def update(self, block: Tensor, rows: slice) -> None:
-        classes = self.classes[rows]
-        for k, part in enumerate(self.parts):
-            own = self.half[classes] == k
-            part.update(block[own], classes[own])
-
-    def moments(self) -> ClassMoments:
-        return self.parts[0] + self.parts[1]
-
-    def shrinkage(self, x: Any) -> float:
-        items = [self._some(x, self.half[self.classes] == k) for k in range(2)]
-        return chosen_shrinkage((self.parts[0], self.parts[1]), items)
-
-    def _some(self, x: Any, part: Tensor) -> tuple[Tensor, Tensor]:
-        rows = torch.nonzero(part).flatten()
-        few = torch.linspace(0, max(len(rows) - 1, 0), min(len(rows), JUDGED)).long()
-        return take(x, rows[few]), self.classes[rows[few]]
+    With several labels an item, no half would be free of the other: 0 for all.
+    """
+    known = labels.classes >= 0
+    if labels.rows is not None:
+        return known.long() - 1
+    parts = torch.full((len(known),), -1)
+    parts[known] = halves_of(len(labels.names), seed=seed)[labels.classes[known]]
+    return parts
 
 
-class _Several:
-    """Of items with several labels each."""
-
-    def __init__(self, labels: Labels, hot: Tensor, width: int) -> None:
-        self.known, self.hot = labels.classes >= 0, hot
-        self.all = LabelMoments.empty(hot.shape[1], width)
-
-    def update(self, block: Tensor, rows: slice) -> None:
-        own = self.known[rows]
-        self.all.update(block[own], self.hot[rows][own])
-
-    def moments(self) -> LabelMoments:
-        return self.all
-
-    def shrinkage(self, x: Any) -> float:
-        return DEFAULT
+def _some(x: Any, classes: Tensor, part: Tensor) -> tuple[Tensor, Tensor]:
+    rows = torch.nonzero(part).flatten()
+    few = torch.linspace(0, max(len(rows) - 1, 0), min(len(rows), JUDGED)).long()
+    return take(x, rows[few]), classes[rows[few]]

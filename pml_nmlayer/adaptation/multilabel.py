@@ -56,6 +56,12 @@ class LabelMoments:
         self.sums += rows.T @ x
         self.products += x.T @ x
 
+    def __add__(self, other: "LabelMoments") -> "LabelMoments":
+        """Join the items of two parts."""
+        return LabelMoments(
+            self.gram + other.gram, self.sums + other.sums, self.products + other.products
+        )
+
     def within_class_covariance(self) -> Tensor:
         """Covariance (D, D) of what a regression on the labels leaves."""
         items = self.gram[-1, -1].clamp(min=1)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .beliefs import read_beliefs
+from .classifier import Linear
 from .clusters import spherical_kmeans
 from .features import FeatureMap, fit_features
 from .head import AnchorHead
@@ -26,8 +27,6 @@ from .training import STEPS, train_head
 SAMPLE = 20_000  # items of the graph, and of the classifier
 ANCHORS = 600
 FEW = 0.4  # a smaller share of known classes leaves labelled items out of the graph
-
-Linear = tuple[Tensor, Tensor]  # weight and bias
 
 
 @dataclass

@@ -1,5 +1,7 @@
 """How far to whiten: as far as it helps among classes that took no part in it."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -29,7 +31,7 @@ def halves_of(num_classes: int, *, seed: int = 0) -> Tensor:
 
 
 def chosen_shrinkage(
-    moments: tuple[ClassMoments, ClassMoments], items: list[tuple[Tensor, Tensor]]
+    moments: Sequence[ClassMoments], items: Sequence[tuple[Tensor, Tensor]]
 ) -> float:
     """Whiten each half of the classes by the other; take what keeps classes together best.
 
