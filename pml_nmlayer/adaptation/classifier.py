@@ -13,7 +13,7 @@ from .whitening import ClassMoments, linear_discriminants
 FOLDS = 4
 SHRINKAGES = (0.1, 0.4)  # of linear discriminants
 STRENGTH = 12.0  # C of logistic regression, for features of mean length 1
-MOST_WORK = 1e10  # items times features times classes: a minute or two on one core
+MOST_WORK = 1e10  # items times features times classes: half a minute a fit on one core
 _ITERATIONS = 20  # with more, held-out items become less likely
 _JUDGED = 4000  # scores that the scale is chosen by
 _SCALES = torch.logspace(-2.5, 0.7, 25, dtype=torch.float64)
