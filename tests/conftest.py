@@ -1,5 +1,6 @@
 """Where and how precisely tests run: TEST_DEVICE and TEST_DTYPES choose."""
 
+import gc
 import os
 
 import numpy as np
@@ -40,6 +41,12 @@ def pytest_collect_file():
     """Look for examples in docstrings of the package alone: those of tests have none."""
     found = yield
     return [each for each in found if type(each).__name__ != "DoctestModule"]
+
+
+def pytest_collection_finish():
+    """Leave thousands of tests and libraries out of every later collection of garbage."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items):

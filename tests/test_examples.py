@@ -40,7 +40,8 @@ def _in_a_folder(tmp_path, monkeypatch):
     ],
     ids=lambda value: value if value.isidentifier() else "",
 )
-def test_examples_run(name, printed, capfd):
+def test_examples_run(name, printed, capfd, monkeypatch):
+    monkeypatch.setattr("sys.argv", [name])  # none of those of pytest
     runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
     assert re.search(printed, capfd.readouterr().out)
 

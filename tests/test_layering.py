@@ -109,13 +109,14 @@ LIGHT = {
     "pml_nmlayer": ("torch", "faiss", "matplotlib", "torchvision"),
     "pml_nmlayer.codes": ("pytorch_metric_learning", "faiss", "matplotlib", "scipy"),
     "pml_nmlayer.layers": ("pytorch_metric_learning", "faiss", "matplotlib", "scipy"),
+    "pml_nmlayer.heads": ("torch._dynamo", "pytorch_metric_learning"),
     "pml_nmlayer.hamming": ("pytorch_metric_learning", "faiss", "matplotlib"),
     "pml_nmlayer.ranking": ("pytorch_metric_learning", "faiss", "matplotlib"),
     "pml_nmlayer.losses": ("faiss", "matplotlib"),
     "pml_nmlayer.retrieval": ("faiss", "matplotlib"),
     "pml_nmlayer.evaluation": ("matplotlib",),
     "pml_nmlayer.hooks": ("lightning", "pytorch_lightning", "matplotlib"),
-    "benchmarks.__main__": ("matplotlib", "statsmodels"),  # which worker processes import
+    "benchmarks.__main__": ("matplotlib", "statsmodels", "torch._dynamo"),  # which worker processes import
 }
 IMPORT = """
 import importlib, json, sys

@@ -11,6 +11,7 @@ from ..classes.stage_means import StageMeans
 from ..codes.convention import binarize
 from ..merging.chain import MergeChain
 from ..merging.scorers.base import Scorer
+from ..runtime.compiling import uncompiled
 from ..runtime.configured import Configured
 from .adapting import Adapting
 from .folding import Folded, empty_fold, fold_into
@@ -223,9 +224,8 @@ class ProgressiveHead(Adapting, OldNames, Staged, Configured):
         """
         outputs = self.unpack(embeddings).embeddings
         if not self.finished:
-            self._look(outputs, labels)
+            uncompiled(self._look)(outputs, labels)
 
-    @torch.compiler.disable
     def _look(self, outputs: Tensor, labels: Tensor | None) -> None:
         """Observe outside of compiled code: how, depends on the number of the batch."""
         if has_constant_width(outputs, self.bits, self._constant):

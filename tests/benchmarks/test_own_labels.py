@@ -5,6 +5,8 @@ import json
 import numpy as np
 
 from benchmarks.__main__ import main
+from benchmarks.running import runner
+from tests.benchmarks.conftest import in_this_process
 
 SUITE = """
 kind: quality
@@ -24,7 +26,8 @@ IDS = {
 }
 
 
-def test_classes_may_have_any_ids(tmp_path):
+def test_classes_may_have_any_ids(tmp_path, monkeypatch, one_thread):
+    monkeypatch.setattr(runner, "run_jobs", in_this_process)
     generator = np.random.default_rng(0)
     rows = generator.permutation(np.repeat(np.arange(8), 30))
     centres = generator.standard_normal((8, 12))

@@ -181,7 +181,7 @@ def test_a_plain_loop_goes_on_exactly_from_any_step(tmp_path, schedule, classes)
     torch.manual_seed(0)
     whole = plain_loop(40, schedule, num_classes=classes)
     assert whole.finished
-    for stop in (1, 9, 10, 17, 33):
+    for stop in (9, 10, 33):  # before a merge, at it, and at the end
         path = tmp_path / f"{stop}.pt"
         torch.manual_seed(0)
         plain_loop(40, schedule, path, stop_after=stop, num_classes=classes)
