@@ -61,8 +61,8 @@ class Hasher(TransformerMixin, BaseEstimator):
             ValueError: bits < 1, X or y of another shape, rows of y that hold other values
                 than 0 and 1, or X not finite.
         """
-        if self.bits < 1:
-            raise ValueError(f"bits must be at least 1, got {self.bits}")
+        if not isinstance(self.bits, (int, np.integer)) or self.bits < 1:
+            raise ValueError(f"bits must be a whole number from 1 on, got {self.bits!r}")
         return self._learn(_array(X), y, None)
 
     def update(self, X: Any, y: Any = None) -> "Hasher":
@@ -99,12 +99,13 @@ class Hasher(TransformerMixin, BaseEstimator):
         fitted = fit_codes(
             X,
             y,
-            bits=self.bits,
+            bits=int(self.bits),
             random_state=self._seed(),
             start=start,
             progress=self.verbose,
         )
         self.module_ = fitted.module
+        self.bits_ = int(self.bits)
         self.classes_ = fitted.classes
         self.n_features_in_ = X.shape[1]
         return self
@@ -122,7 +123,7 @@ class Hasher(TransformerMixin, BaseEstimator):
             ValueError: another number of columns than in `fit`.
         """
         X = self._checked(X)
-        results = np.empty((len(X), self.bits), dtype=np.float32)
+        results = np.empty((len(X), self.bits_), dtype=np.float32)
         for rows, outputs in self._outputs(X):
             results[rows] = outputs.numpy()
         return results
@@ -146,7 +147,7 @@ class Hasher(TransformerMixin, BaseEstimator):
             ValueError: another number of columns than in `fit`.
         """
         X = self._checked(X)
-        codes = np.empty((len(X), -(-self.bits // 8)), dtype=np.uint8)
+        codes = np.empty((len(X), -(-self.bits_ // 8)), dtype=np.uint8)
         for rows, outputs in self._outputs(X):
             codes[rows] = pack_codes(raw_sign(outputs)).numpy()
         return codes
@@ -174,8 +175,9 @@ class Hasher(TransformerMixin, BaseEstimator):
         Returns:
             the index. Ask it with `encode`, or with `outputs` in `search_asymmetric`.
         """
-        index = HashIndex(self.bits, kind)
-        index.add(self.encode(X), ids)
+        codes = self.encode(X)
+        index = HashIndex(self.bits_, kind)
+        index.add(codes, ids)
         return index
 
     def save(self, folder: Any, *, card: Mapping[str, Any] | None = None) -> None:
@@ -194,9 +196,9 @@ class Hasher(TransformerMixin, BaseEstimator):
                 metric.
         """
         check_is_fitted(self, "module_")
-        card_text(bits=self.bits, kind="Hasher", card=card)  # refuse it before writing
-        save_head(Path(folder), self.module_, self.bits, _TRUNK)
-        write_card(Path(folder), bits=self.bits, kind="Hasher", card=card)
+        card_text(bits=self.bits_, kind="Hasher", card=card)  # refuse it before writing
+        save_head(Path(folder), self.module_, self.bits_, _TRUNK)
+        write_card(Path(folder), bits=self.bits_, kind="Hasher", card=card)
 
     @classmethod
     def load(cls, folder: Any) -> "Hasher":
@@ -212,7 +214,7 @@ class Hasher(TransformerMixin, BaseEstimator):
         bits = code_length(module)
         assert bits is not None  # load_head has compared it
         loaded = cls(bits=bits)
-        loaded.module_ = module
+        loaded.module_, loaded.bits_ = module, bits
         first = next(m for m in module.modules() if isinstance(m, nn.Linear))
         loaded.n_features_in_ = first.in_features
         return loaded
@@ -245,9 +247,14 @@ class Hasher(TransformerMixin, BaseEstimator):
     def _seed(self) -> int:
         if self.random_state is None:
             return 0
+        if isinstance(self.random_state, np.random.RandomState):
+            return int(self.random_state.randint(2**31 - 1))
         if isinstance(self.random_state, (int, np.integer)):
             return int(self.random_state)
-        return int(self.random_state.randint(2**31 - 1))
+        raise ValueError(
+            "random_state must be None, a whole number or a numpy RandomState, got "
+            f"{type(self.random_state).__name__}"
+        )
 
 
 def _array(X: Any) -> Any:

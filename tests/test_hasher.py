@@ -57,7 +57,7 @@ def test_codes_are_the_signs_of_the_outputs(digits):
     "labels",
     [
         lambda y: y.astype(str),
-        lambda y: np.array(["a", None, -1], dtype=object)[y % 3],
+        lambda y: np.array(["a", 7, -1], dtype=object)[y % 3],
         lambda y: np.where(y < 5, y, -1),
         lambda y: np.zeros_like(y),
         lambda y: np.full_like(y, -1),
@@ -293,3 +293,23 @@ def test_codes_of_digits_that_share_a_label_are_close(digits):
     codes = unpack_codes(torch.from_numpy(sets.encode(x)), 16)
     apart = mean_average_precision(codes[:300], rows[:300], codes[300:], rows[300:])
     assert found > apart + 0.05
+
+
+def test_what_was_fitted_stays_when_parameters_change(digits, few_steps, tmp_path):
+    x, _ = digits
+    hasher = Hasher(bits=np.int64(12)).fit(x)
+    codes = hasher.encode(x)
+    hasher.set_params(bits=8)
+    assert np.array_equal(hasher.encode(x), codes)
+    assert hasher.outputs(x).shape == (len(x), 12)
+    assert hasher.index(x).bits == 12
+    hasher.save(tmp_path)
+    assert np.array_equal(Hasher.load(tmp_path).encode(x), codes)
+
+
+@pytest.mark.parametrize("name", ["bits", "random_state"])
+def test_parameters_of_another_kind_are_refused(digits, name):
+    with pytest.raises(ValueError, match=name):
+        Hasher(**{name: "12"}).fit(digits[0])
+    with pytest.raises(ValueError, match=name):
+        Hasher(**{name: np.random.default_rng(0)}).fit(digits[0])

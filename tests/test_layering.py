@@ -116,7 +116,11 @@ LIGHT = {
     "pml_nmlayer.retrieval": ("faiss", "matplotlib"),
     "pml_nmlayer.evaluation": ("matplotlib",),
     "pml_nmlayer.hooks": ("lightning", "pytorch_lightning", "matplotlib"),
-    "benchmarks.__main__": ("matplotlib", "statsmodels", "torch._dynamo"),  # which worker processes import
+    "benchmarks.__main__": (
+        "matplotlib",
+        "statsmodels",
+        "torch._dynamo",
+    ),  # which worker processes import
 }
 IMPORT = """
 import importlib, json, sys

@@ -12,6 +12,7 @@ from .novelty import known_share
 from .rows import Labels
 
 SURE = 0.95  # a greater chance that its class is known counts as certainty
+_SPREADS = 3  # standard deviations above guessing, from which on a classifier is believed
 
 
 @dataclass
@@ -55,9 +56,20 @@ def read_beliefs(
         return Beliefs(known)
     else:
         weight, bias, trusted = fit_classifier(own, classes, num_classes=count, seed=seed)
+        if not _better_than_guessing(trusted, classes):
+            return Beliefs(known)
     found = F.linear(others, weight, bias)
     share = None
     if labels.rows is None and len(others):
         share, chance = known_share(trusted, classes, found)
         known[len(own) :] = chance > SURE
     return Beliefs(known, torch.cat([trusted, found]), (weight, bias), share)
+
+
+def _better_than_guessing(trusted: Tensor, classes: Tensor) -> bool:
+    """Whether held-out items get their class more often than if all got the largest one."""
+    count = len(classes)
+    guessed = float(torch.bincount(classes).max()) / count
+    spread = (guessed * (1 - guessed) / count) ** 0.5
+    found = float((trusted.argmax(1) == classes).float().mean())
+    return found > guessed + _SPREADS * spread

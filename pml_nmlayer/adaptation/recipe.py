@@ -11,9 +11,10 @@ from .beliefs import read_beliefs
 from .classifier import Linear
 from .clusters import spherical_kmeans
 from .features import FeatureMap, fit_features
+from .graph_weight import TRIED, graph_weight
 from .head import AnchorHead
 from .rotation import rotated_components, rotated_towards
-from .rows import blocks, read_labels, take
+from .rows import blocks, read_labels, take, without_copies
 from .targets import (
     SHARPENING,
     give_codewords,
@@ -78,13 +79,17 @@ def fit_codes(
 
     Raises:
         ValueError: x is not (N, D) with N >= 1 and finite values, or y does not fit,
-            or start has another shape or width.
+            start has another shape or width, or random_state is no such number.
 
     Example:
         >>> x = torch.randn(200, 16)
         >>> fit_codes(x, bits=8, steps=5).module(x).shape
         torch.Size([200, 8])
     """
+    if not isinstance(random_state, int) or not 0 <= random_state < 2**32:
+        raise ValueError(
+            f"random_state must be a whole number from 0 to 2**32 - 1, got {random_state!r}"
+        )
     if x.ndim != 2 or len(x) == 0:
         raise ValueError(f"X must have shape (N, D) with N >= 1, got {tuple(x.shape)}")
     if isinstance(start, tuple) and start[0].shape != (bits, x.shape[1]):
@@ -212,6 +217,7 @@ def prepare(
     unlabelled = torch.nonzero(classes < 0).flatten()
     many = 4 * len(unlabelled) >= len(labelled)
     labelled, unlabelled = (_sample(rows, generator) for rows in (labelled, unlabelled))
+    unlabelled = without_copies(x, unlabelled)
     own, others = (features(take(x, rows)) for rows in (labelled, unlabelled))
     beliefs = read_beliefs(own, others, labels, labelled, seed=random_state)
     alone = many
@@ -233,8 +239,22 @@ def prepare(
     if several:
         teacher = label_teacher(z, probabilities, shape, random_state, progress=progress)
     else:
+        in_graph = 0.0
+        if beliefs.scores is not None:
+            judged = (own, beliefs.scores[: len(own)], classes[labelled])
+            if bool((classes[rows] >= 0).any()):  # as they are in the graph
+                judged = (z, beliefs.scores[items], classes[rows])
+            size = neighbourhood_size(moments, min(len(judged[0]), TRIED))
+            in_graph = graph_weight(*judged, size, seed=random_state)
         teacher = item_teacher(
-            z, probabilities, classes[rows], known, shape, random_state, progress=progress
+            z,
+            probabilities,
+            classes[rows],
+            known,
+            shape,
+            random_state,
+            weight=in_graph,
+            progress=progress,
         )
     return Lesson(
         features,

@@ -11,6 +11,7 @@ from torch import Tensor
 from .progress import shown
 
 BLOCK = 8192
+FEW_COPIES = 0.05  # of the items: so many do not matter
 
 
 def take(x: Any, rows: Tensor | slice) -> Tensor:
@@ -38,6 +39,26 @@ def blocks(x: Any, what: str | None = None) -> Iterator[tuple[slice, Tensor]]:
         yield rows, take(x, rows)
 
 
+def without_copies(x: Any, rows: Tensor) -> Tensor:
+    """Leave equal items out, all but the first: copies of an item are its own neighbours.
+
+    Args:
+        x: (N, D) array or tensor.
+        rows: (M,) of which.
+
+    Returns:
+        rows, in their order; all of them if few are copies.
+    """
+    if not len(rows):
+        return rows
+    items = take(x, rows).numpy()
+    bytes_of_row = np.dtype((np.void, items.dtype.itemsize * items.shape[1]))
+    first = np.unique(items.view(bytes_of_row).ravel(), return_index=True)[1]
+    if len(first) > (1 - FEW_COPIES) * len(rows):
+        return rows
+    return rows[torch.from_numpy(np.sort(first))]
+
+
 @dataclass
 class Labels:
     """What is known of items: a class, several labels, or nothing.
@@ -63,12 +84,16 @@ def read_labels(y: Any, count: int) -> Labels:
         count: N.
 
     Raises:
-        ValueError: another number of labels than items, more than two dimensions, or rows
-            of other values.
+        ValueError: another number of labels than items, more than two dimensions, rows of
+            other values, or labels that are missing: None, NaN or an empty string.
     """
     if y is None:
         return Labels(torch.full((count,), -1), np.empty(0))
     labels = y.detach().cpu().numpy() if isinstance(y, Tensor) else np.asarray(y)
+    if labels.dtype.kind in "US" and isinstance(y, (list, tuple)):
+        labels = np.array(
+            y, dtype=object
+        )  # NumPy makes "nan" and "None" of what is missing
     if labels.ndim not in (1, 2) or len(labels) != count:
         raise ValueError(
             f"y must have shape ({count},) or ({count}, C), got {labels.shape}: one "
@@ -76,16 +101,39 @@ def read_labels(y: Any, count: int) -> Labels:
         )
     if labels.ndim == 2:
         return _multi_hot(labels)
+    if labels.dtype.kind == "S":
+        labels = np.char.decode(labels)
+    _check_none_missing(labels)
     if labels.dtype.kind in "iuf":
         unlabelled = labels == -1
     else:
-        unlabelled = np.array([v == -1 or v == "-1" for v in labels.tolist()], dtype=bool)
+        unlabelled = np.array(
+            [v in (-1, "-1", "-1.0") for v in labels.tolist()], dtype=bool
+        )
     indices = np.full(count, -1, dtype=np.int64)
     known = labels[~unlabelled]
     if known.dtype == object:
         known = np.array([str(v) for v in known.tolist()])
     names, indices[~unlabelled] = np.unique(known, return_inverse=True)
     return Labels(torch.from_numpy(indices), names)
+
+
+def _check_none_missing(labels: Any) -> None:
+    if labels.dtype.kind in "iub":
+        return
+    missing = sum(map(_is_missing, labels.tolist()))
+    if missing:
+        raise ValueError(
+            f"y holds no label (None, NaN or '') for {missing} of {len(labels)} items; "
+            "write -1 for an item without a label, such as y.fillna(-1) in pandas"
+        )
+
+
+def _is_missing(label: Any) -> bool:
+    try:
+        return label is None or label == "" or bool(label != label)
+    except TypeError:  # of pandas' NA nothing is true, and nothing false
+        return True
 
 
 def _multi_hot(labels: Any) -> Labels:

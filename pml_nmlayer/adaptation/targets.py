@@ -5,12 +5,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..classes.semantic_codebook import semantic_codebook
+from .graph_weight import CLASS_WEIGHT, joined
 from .head import AnchorHead
 from .multilabel import LabelMoments
 from .teacher import neighbour_teacher
 from .whitening import ClassMoments
 
-CLASS_WEIGHT = 0.3  # of class probabilities beside features, in the graph
 LABEL_WEIGHT = 2.0  # of label probabilities beside diffusion, in the teacher
 SPARSE_NEIGHBOURS = 5  # least, where the graph has fewer items a class than labels have
 NEIGHBOURS = (15, 20, 40)  # least, without labels, most
@@ -57,6 +57,7 @@ def item_teacher(
     shape: tuple[int, int],
     seed: int,
     *,
+    weight: float = CLASS_WEIGHT,
     progress: bool = False,
 ) -> Tensor:
     """Diffuse over neighbours; add a direction of its own for each known class.
@@ -71,6 +72,7 @@ def item_teacher(
         known: (N,) whether their class surely is a known one.
         shape: neighbours and dimensions, see `neighbourhood_size`.
         seed: of projections.
+        weight: of class probabilities in the graph, see `graph_weight`.
         progress: show bars.
 
     Returns:
@@ -79,7 +81,7 @@ def item_teacher(
     narrow = None
     if probabilities is not None:
         narrow = _narrow(F.normalize(probabilities, dim=1), seed)
-    teacher = _diffused(z, narrow, shape, seed, progress)
+    teacher = _diffused(z, narrow, shape, seed, progress, weight)
     labelled = classes >= 0
     if not bool(known.any()):
         return teacher
@@ -138,13 +140,19 @@ def _narrow(known: Tensor, seed: int) -> Tensor:
 
 
 def _diffused(
-    z: Tensor, known: Tensor | None, shape: tuple[int, int], seed: int, progress: bool
+    z: Tensor,
+    known: Tensor | None,
+    shape: tuple[int, int],
+    seed: int,
+    progress: bool,
+    weight: float = CLASS_WEIGHT,
 ) -> Tensor:
-    points = F.normalize(z, dim=1)
-    if known is not None:
-        points = F.normalize(torch.cat([points, CLASS_WEIGHT * known], 1), dim=1)
     return neighbour_teacher(
-        points, neighbours=shape[0], dimensions=shape[1], seed=seed, progress=progress
+        joined(z, known, weight),
+        neighbours=shape[0],
+        dimensions=shape[1],
+        seed=seed,
+        progress=progress,
     )
 
 

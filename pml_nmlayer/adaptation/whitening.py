@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 EIGENVALUE_FLOOR = 1e-6  # of the mean variance: a constant column stays finite
+ROUNDING = 1e-10  # of all variance: less within classes is none
 
 
 @dataclass
@@ -63,10 +64,16 @@ class ClassMoments:
         return self.sums / self.counts.clamp(min=1)[:, None]
 
     def within_class_covariance(self) -> Tensor:
-        """Mean outer product (D, D) of items minus the mean of their class."""
+        """Mean outer product (D, D) of items minus the mean of their class.
+
+        All zeros where the items of each class are equal, or there is one of each.
+        """
         means = self.means()
         between = (means * self.counts[:, None]).T @ means
-        return (self.products - between) / self.counts.sum().clamp(min=1)
+        within = self.products - between
+        if float(within.trace()) <= ROUNDING * float(self.products.trace()):
+            return torch.zeros_like(within)
+        return within / self.counts.sum().clamp(min=1)
 
 
 def whitening_matrix(covariance: Tensor, *, shrinkage: float = 0.4) -> Tensor:

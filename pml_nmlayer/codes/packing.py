@@ -36,7 +36,7 @@ def unpack_codes(packed: Tensor, bits: int) -> Tensor:
     r"""Unpack bytes into codes; the inverse of `pack_codes`.
 
     Args:
-        packed: uint8 codes.
+        packed: uint8 codes, a tensor or an array.
         bits: code length K, in bits.
 
     Shapes:   packed (N, ceil(K / 8)) uint8 -> codes (N, K) float32 of -1 and +1.
@@ -49,6 +49,7 @@ def unpack_codes(packed: Tensor, bits: int) -> Tensor:
         >>> unpack_codes(torch.tensor([[176]], dtype=torch.uint8), bits=4)
         tensor([[ 1., -1.,  1.,  1.]])
     """
+    packed = torch.as_tensor(packed)
     width = -(-bits // 8)
     if packed.dtype != torch.uint8 or packed.ndim != 2 or packed.shape[1] != width:
         raise ValueError(

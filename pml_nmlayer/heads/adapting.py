@@ -101,6 +101,11 @@ class Adapting(nn.Module):
         spread = torch.linalg.pinv(merge)
         if self.norm is not None:
             assert self.norm.running_var is not None
+            if bool((self.norm.weight == 0).any()):
+                raise ValueError(
+                    "the batch norm of the head has weights of 0, which no change of its "
+                    "linear map can undo: adapt a head without batch norm"
+                )
             scale = (self.norm.running_var.double() + self.norm.eps).sqrt()
             spread = spread * (scale / self.norm.weight.double())[:, None]
         self.linear.weight.add_(spread @ (weight.to(start[0]) - start[0]))

@@ -72,6 +72,7 @@ def adapt_head(
             x, _ = read(unlabelled, "unlabelled")
             if labelled is not None:
                 known, y = read(labelled, "labelled")
+                y = y if y.is_floating_point() else y.long()  # no -1 in bytes and truths
                 y = torch.cat([y, y.new_full((len(x), *y.shape[1:]), -1)])
                 x = torch.cat([known, x])
 

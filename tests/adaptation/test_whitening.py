@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch.nn import functional as F
 
 from pml_nmlayer.adaptation.whitening import (
     ClassMoments,
@@ -70,3 +71,14 @@ def test_discriminants_classify_as_scikit_learn_does():
     oracle = LinearDiscriminantAnalysis(solver="lsqr", priors=[0.25] * 4).fit(x, y)
     ours = (x.double() @ weight.T + bias).argmax(1)
     assert (ours.numpy() == oracle.predict(x)).all()
+
+
+def test_rounding_within_classes_is_no_variance():
+    """One item a class, or copies of it: what the subtraction leaves whitens nothing."""
+    x = F.normalize(torch.randn(60, 32), dim=1)
+    for times in (1, 5):
+        moments = ClassMoments.empty(60, 32)
+        moments.update(x.repeat(times, 1), torch.arange(60).repeat(times))
+        covariance = moments.within_class_covariance()
+        assert torch.equal(covariance, torch.zeros(32, 32, dtype=torch.float64))
+        assert torch.equal(whitening_matrix(covariance), torch.eye(32, dtype=torch.float64))

@@ -99,16 +99,17 @@ def test_items_come_in_any_form(kind):
     torch.testing.assert_close(plain(head.linear), plain(twin.linear), rtol=1e-3, atol=1e-3)
 
 
-def test_multi_hot_labels_are_those_of_labelled_items(monkeypatch):
+@pytest.mark.parametrize("dtype", [torch.int64, torch.uint8, torch.bool])
+def test_multi_hot_labels_are_those_of_labelled_items(monkeypatch, dtype):
     trunk, head = parts()
     seen = []
     monkeypatch.setattr(head, "adapt", lambda x, y, **options: seen.append((x, y)))
     x, _ = digits()[1].tensors
-    rows = torch.randint(2, (len(x), 5))
+    rows = torch.randint(2, (len(x), 5)).to(dtype)
     adapt_head(trunk, head, x[:40], labelled=DataLoader(TensorDataset(x, rows), 90))
     ((items, labels),) = seen
     assert items.shape == (240, 32)
-    assert torch.equal(labels, torch.cat([rows, torch.full((40, 5), -1)]))
+    assert torch.equal(labels, torch.cat([rows.long(), torch.full((40, 5), -1)]))
 
 
 @pytest.mark.parametrize("wrapped", [False, True], ids=["alone", "HookContainer"])
