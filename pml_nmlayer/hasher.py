@@ -26,7 +26,9 @@ class Hasher(TransformerMixin, BaseEstimator):
 
     Give it the items that will be searched as unlabelled rows, beside labelled ones. It
     decides by itself how far to trust labels and how far the database: held-out labels say
-    how far to whiten, and how many unlabelled items belong to labelled classes.
+    how far to whiten, whether class probabilities count among neighbours, and how many
+    unlabelled items belong to labelled classes. If few do, codes learn from unlabelled
+    items alone: labelled ones that will be searched, too, go in once more, with -1.
 
     Args:
         bits: code length.
