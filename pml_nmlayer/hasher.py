@@ -25,10 +25,10 @@ class Hasher(TransformerMixin, BaseEstimator):
     """Learn binary codes for embeddings, and encode.
 
     Give it the items that will be searched as unlabelled rows, beside labelled ones. It
-    decides by itself how far to trust labels and how far the database: held-out labels say
-    how far to whiten, whether class probabilities count among neighbours, and how many
-    unlabelled items belong to labelled classes. If few do, codes learn from unlabelled
-    items alone: labelled ones that will be searched, too, go in once more, with -1.
+    decides by itself how far to trust labels and how far the database. Held-out labels say
+    how far to whiten, and whether class probabilities count among neighbours. They also
+    say how many unlabelled items belong to labelled classes. If few do, codes learn from
+    unlabelled items alone. Labelled ones that will be searched go in once more, with -1.
 
     Args:
         bits: code length.
