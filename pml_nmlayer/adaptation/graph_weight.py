@@ -11,8 +11,26 @@ from .teacher import neighbour_teacher
 CLASS_WEIGHT = 0.3  # beside features of unit length
 TRIED = 6000  # items of the trial
 LOSS = 0.03  # of kept neighbours, that leaves probabilities out
+_WIDEST = 512  # probabilities of more classes are projected
 _FEWEST = 2  # classes of each half, and items of a class
 _MOST_NEIGHBOURS = 100
+
+
+def narrowed(known: Tensor, seed: int) -> Tensor:
+    """Project probabilities of very many classes at random.
+
+    Args:
+        known: (N, C).
+        seed: of the projection.
+
+    Returns:
+        (N, at most 512), with nearly the same inner products.
+    """
+    if known.shape[1] <= _WIDEST:
+        return known
+    generator = torch.Generator().manual_seed(seed)
+    known = known @ torch.randn(known.shape[1], _WIDEST, generator=generator)
+    return known / _WIDEST**0.5
 
 
 def joined(z: Tensor, known: Tensor | None, weight: float = CLASS_WEIGHT) -> Tensor:
@@ -65,7 +83,7 @@ def graph_weight(
     if each < _FEWEST or min(map(len, parts)) < _FEWEST:
         return 0.0
     count = min(each - 1, _MOST_NEIGHBOURS)
-    probabilities = F.normalize(scores.softmax(1), dim=1)
+    probabilities = narrowed(F.normalize(scores.softmax(1), dim=1), seed)
 
     def kept_together(weight: float) -> float:
         points = joined(z, probabilities, weight)

@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..classes.semantic_codebook import semantic_codebook
-from .graph_weight import CLASS_WEIGHT, joined
+from .graph_weight import CLASS_WEIGHT, joined, narrowed
 from .head import AnchorHead
 from .multilabel import LabelMoments
 from .teacher import neighbour_teacher
@@ -20,7 +20,6 @@ SPARE_CODEWORDS = 3
 CODEWORD_SIZE = 2.0  # beside outputs whose mean square is 1
 _MOST_CODEWORDS = 1000  # of more classes, the assignment takes its time
 _OWN_DIRECTIONS = 256  # where the teacher keeps classes apart
-_WIDEST = 512  # probabilities of more classes are projected before the graph
 
 
 def neighbourhood_size(moments: ClassMoments | LabelMoments, size: int) -> tuple[int, int]:
@@ -80,7 +79,7 @@ def item_teacher(
     """
     narrow = None
     if probabilities is not None:
-        narrow = _narrow(F.normalize(probabilities, dim=1), seed)
+        narrow = narrowed(F.normalize(probabilities, dim=1), seed)
     teacher = _diffused(z, narrow, shape, seed, progress, weight)
     labelled = classes >= 0
     if not bool(known.any()):
@@ -126,17 +125,9 @@ def label_teacher(
         return _diffused(z, None, shape, seed, progress)
     # items without a sure label have a short vector: their neighbours decide
     known = probabilities / probabilities.norm(dim=1, keepdim=True).clamp(min=1)
-    known = _narrow(known, seed)
+    known = narrowed(known, seed)
     teacher = _diffused(z, known, shape, seed, progress)
     return F.normalize(torch.cat([teacher, LABEL_WEIGHT * known], 1), dim=1)
-
-
-def _narrow(known: Tensor, seed: int) -> Tensor:
-    if known.shape[1] <= _WIDEST:
-        return known
-    generator = torch.Generator().manual_seed(seed)
-    known = known @ torch.randn(known.shape[1], _WIDEST, generator=generator)
-    return known / _WIDEST**0.5
 
 
 def _diffused(
