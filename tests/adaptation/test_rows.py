@@ -53,6 +53,7 @@ def test_labels_that_pandas_misses_are_refused():
         ["a", -1, "b"],
         ["a", -1.0, "b"],
         ["a", "-1", "b"],
+        np.array(["a", "-1.0", "b"]),
         np.array([b"a", b"-1", b"b"]),
         np.array(["a", -1, "b"], dtype=object),
     ],

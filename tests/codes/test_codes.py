@@ -19,6 +19,7 @@ def test_unpack_is_the_inverse_of_pack(c):
     packed = pack_codes(c)
     assert packed.dtype == torch.uint8
     assert torch.equal(unpack_codes(packed, c.shape[1]), c)
+    assert torch.equal(unpack_codes(packed.numpy(), c.shape[1]), c)
 
 
 @given(codes())

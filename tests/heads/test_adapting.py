@@ -244,3 +244,13 @@ def test_a_head_on_a_device_becomes_what_it_becomes_on_the_cpu(items, bits):
     assert there.linear.weight.is_cuda
     sure = here.fold(bits)(X).abs() > 1e-2
     assert torch.equal(there.codes(X.cuda(), bits).cpu()[sure], here.codes(X, bits)[sure])
+
+
+def test_neurons_that_batch_norm_switched_off_are_pointed_out():
+    head = ProgressiveHead(16, bits=8, batch_norm=True)
+    with torch.no_grad():
+        head.norm.weight[2] = 0
+    before = head.linear.weight.clone()
+    with pytest.raises(ValueError, match="weights of 0"):
+        head.adapt(torch.randn(50, 16))
+    assert torch.equal(head.linear.weight, before)
