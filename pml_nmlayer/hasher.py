@@ -61,10 +61,8 @@ class Hasher(TransformerMixin, BaseEstimator):
 
         Raises:
             ValueError: bits < 1, X or y of another shape, rows of y that hold other values
-                than 0 and 1, or X not finite.
+                than 0 and 1, labels that are missing (None, NaN, ''), or X not finite.
         """
-        if not isinstance(self.bits, (int, np.integer)) or self.bits < 1:
-            raise ValueError(f"bits must be a whole number from 1 on, got {self.bits!r}")
         return self._learn(_array(X), y, None)
 
     def update(self, X: Any, y: Any = None) -> "Hasher":
@@ -98,6 +96,8 @@ class Hasher(TransformerMixin, BaseEstimator):
         return self._learn(X, y, self.module_)
 
     def _learn(self, X: Any, y: Any, start: Any) -> "Hasher":
+        if not isinstance(self.bits, (int, np.integer)) or self.bits < 1:
+            raise ValueError(f"bits must be a whole number from 1 on, got {self.bits!r}")
         fitted = fit_codes(
             X,
             y,

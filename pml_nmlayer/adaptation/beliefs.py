@@ -12,7 +12,7 @@ from .novelty import known_share
 from .rows import Labels
 
 SURE = 0.95  # a greater chance that its class is known counts as certainty
-_SPREADS = 3  # standard deviations above guessing, from which on a classifier is believed
+_DEVIATIONS = 3  # standard ones above chance, from which on a classifier is believed
 
 
 @dataclass
@@ -56,7 +56,7 @@ def read_beliefs(
         return Beliefs(known)
     else:
         weight, bias, trusted = fit_classifier(own, classes, num_classes=count, seed=seed)
-        if not _better_than_guessing(trusted, classes):
+        if not better_than_chance(trusted.argmax(1), classes):
             return Beliefs(known)
     found = F.linear(others, weight, bias)
     share = None
@@ -66,10 +66,40 @@ def read_beliefs(
     return Beliefs(known, torch.cat([trusted, found]), (weight, bias), share)
 
 
-def _better_than_guessing(trusted: Tensor, classes: Tensor) -> bool:
-    """Whether held-out items get their class more often than if all got the largest one."""
-    count = len(classes)
-    guessed = float(torch.bincount(classes).max()) / count
-    spread = (guessed * (1 - guessed) / count) ** 0.5
-    found = float((trusted.argmax(1) == classes).float().mean())
-    return found > guessed + _SPREADS * spread
+def better_than_chance(found: Tensor, classes: Tensor) -> bool:
+    """Tell whether predictions hit more often than if they were dealt out at random.
+
+    A share of the largest class would not do: where one class has most items, nothing is
+    much better than to name it alone.
+
+    Args:
+        found: (N,) class indices that were predicted for held-out items.
+        classes: (N,) their classes.
+
+    Example:
+        >>> classes = torch.arange(60) % 3
+        >>> better_than_chance(classes, classes)
+        True
+        >>> better_than_chance(torch.zeros(60, dtype=torch.int64), classes)
+        False
+    """
+    mean, deviation = hits_by_chance(found, classes)
+    return int((found == classes).sum()) > mean + _DEVIATIONS * deviation
+
+
+def hits_by_chance(found: Tensor, classes: Tensor) -> tuple[float, float]:
+    r"""Mean and standard deviation of the number of hits over all orders of predictions.
+
+    Formula:  with a_c items found and b_c items of class c: μ = Σ a_c b_c / N, and
+              σ² (N - 1) = Σ a_c b_c (1 - (a_c + b_c) / N) + μ².
+
+    Args:
+        found: (N,) predicted class indices.
+        classes: (N,) their classes.
+    """
+    size = len(classes)
+    count = int(torch.cat([found, classes]).max()) + 1
+    a, b = (torch.bincount(v, minlength=count).double() for v in (found, classes))
+    mean = float((a * b).sum()) / size
+    variance = float((a * b * (1 - (a + b) / size)).sum()) + mean**2
+    return mean, (max(variance, 0.0) / max(size - 1, 1)) ** 0.5

@@ -51,7 +51,13 @@ def joined(z: Tensor, known: Tensor | None, weight: float = CLASS_WEIGHT) -> Ten
 
 
 def graph_weight(
-    z: Tensor, scores: Tensor, classes: Tensor, shape: tuple[int, int], *, seed: int
+    z: Tensor,
+    scores: Tensor,
+    classes: Tensor,
+    shape: tuple[int, int],
+    *,
+    seed: int,
+    progress: bool = False,
 ) -> float:
     """Tell by half of the classes whether their probabilities may count in the graph.
 
@@ -66,6 +72,7 @@ def graph_weight(
         classes: (N,) class indices; -1: unlabelled.
         shape: neighbours and dimensions of the diffusion.
         seed: of the halves, and of the items that are tried.
+        progress: show bars.
 
     Returns:
         `CLASS_WEIGHT`; 0 if items then keep fewer of their class among as many neighbours
@@ -88,7 +95,11 @@ def graph_weight(
     def kept_together(weight: float) -> float:
         points = joined(z, probabilities, weight)
         teacher = neighbour_teacher(
-            points, neighbours=shape[0], dimensions=shape[1], seed=seed
+            points,
+            neighbours=shape[0],
+            dimensions=shape[1],
+            seed=seed,
+            progress=progress,
         )
         _, nearest = nearest_neighbours(teacher[labelled], count)
         kept = (judged[nearest] == judged[:, None]).float().mean(1)

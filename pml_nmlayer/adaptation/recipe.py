@@ -1,6 +1,7 @@
 """The one default rule: from embeddings, labels if any, and a code length to a module."""
 
 from dataclasses import dataclass, replace
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -65,7 +66,7 @@ def fit_codes(
         x: (N, D) array or tensor of embeddings.
         y: None, class ids (N,) or multi-hot rows (N, C); -1 or a row of -1: unlabelled.
         bits: code length.
-        random_state: one seed always gives the same codes.
+        random_state: from 0 to 2**32 - 1; one seed always gives the same codes.
         start: weight (bits, D) and bias (bits,) of a trained linear head, with whose
             outputs learning begins, beside those of the anchors. Or a module that
             `fit_codes` made earlier: bits then keep their places as far as that costs no
@@ -79,14 +80,14 @@ def fit_codes(
 
     Raises:
         ValueError: x is not (N, D) with N >= 1 and finite values, or y does not fit,
-            start has another shape or width, or random_state is no such number.
+            start has another shape or width, or random_state is another.
 
     Example:
         >>> x = torch.randn(200, 16)
         >>> fit_codes(x, bits=8, steps=5).module(x).shape
         torch.Size([200, 8])
     """
-    if not isinstance(random_state, int) or not 0 <= random_state < 2**32:
+    if not isinstance(random_state, Integral) or not 0 <= random_state < 2**32:
         raise ValueError(
             f"random_state must be a whole number from 0 to 2**32 - 1, got {random_state!r}"
         )
@@ -101,7 +102,7 @@ def fit_codes(
         width = start(take(x, slice(0, 1))).shape[1]
         if width != bits:
             raise ValueError(f"start must have {bits} outputs, one a bit, got {width}")
-    lesson = prepare(x, y, random_state=random_state, progress=progress)
+    lesson = prepare(x, y, random_state=int(random_state), progress=progress)
     if linear:  # the graph knows of classes all the same
         lesson = replace(lesson, probabilities=None, classifier=None)
     anchors = lesson.z[:0] if linear else lesson.anchors(progress=progress)
@@ -245,7 +246,7 @@ def prepare(
             if bool((classes[rows] >= 0).any()):  # as they are in the graph
                 judged = (z, beliefs.scores[items], classes[rows])
             size = neighbourhood_size(moments, min(len(judged[0]), TRIED))
-            in_graph = graph_weight(*judged, size, seed=random_state)
+            in_graph = graph_weight(*judged, size, seed=random_state, progress=progress)
         teacher = item_teacher(
             z,
             probabilities,

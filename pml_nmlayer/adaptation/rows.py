@@ -91,9 +91,8 @@ def read_labels(y: Any, count: int) -> Labels:
         return Labels(torch.full((count,), -1), np.empty(0))
     labels = y.detach().cpu().numpy() if isinstance(y, Tensor) else np.asarray(y)
     if labels.dtype.kind in "US" and isinstance(y, (list, tuple)):
-        labels = np.array(
-            y, dtype=object
-        )  # NumPy makes "nan" and "None" of what is missing
+        # Of what is missing NumPy has made "nan" and "None"
+        labels = np.array(y, dtype=object)
     if labels.ndim not in (1, 2) or len(labels) != count:
         raise ValueError(
             f"y must have shape ({count},) or ({count}, C), got {labels.shape}: one "

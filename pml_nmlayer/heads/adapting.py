@@ -64,7 +64,7 @@ class Adapting(nn.Module):
 
         Raises:
             ValueError: x or y of another shape, or not finite; no code of that length, or
-                one that shares its neurons with the present code.
+                one that shares its neurons with the present code; a batch norm weight of 0.
             RuntimeError: process 0 failed.
 
         Example:
@@ -94,6 +94,11 @@ class Adapting(nn.Module):
             if snapshot.words is not None:
                 snapshot.words.zero_()
             return
+        if self.norm is not None and bool((self.norm.weight == 0).any()):
+            raise ValueError(
+                "the head's batch norm has weights of 0, which no change of its linear map "
+                "can undo: adapt a head without batch norm"
+            )
         merge = self.merges.merge_matrix(stage).double()
         start = fold_linear(self.linear, self.norm, merge)
         weight, bias = _learned(x, y, start, random_state, progress)
@@ -101,11 +106,6 @@ class Adapting(nn.Module):
         spread = torch.linalg.pinv(merge)
         if self.norm is not None:
             assert self.norm.running_var is not None
-            if bool((self.norm.weight == 0).any()):
-                raise ValueError(
-                    "the batch norm of the head has weights of 0, which no change of its "
-                    "linear map can undo: adapt a head without batch norm"
-                )
             scale = (self.norm.running_var.double() + self.norm.eps).sqrt()
             spread = spread * (scale / self.norm.weight.double())[:, None]
         self.linear.weight.add_(spread @ (weight.to(start[0]) - start[0]))

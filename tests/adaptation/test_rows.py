@@ -1,12 +1,14 @@
 """What a row of labels means, and which rows are left out."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
 
 from pml_nmlayer import Hasher
 from pml_nmlayer.adaptation import fit_codes
-from pml_nmlayer.adaptation.beliefs import read_beliefs
+from pml_nmlayer.adaptation.beliefs import better_than_chance, hits_by_chance, read_beliefs
 from pml_nmlayer.adaptation.rows import read_labels, without_copies
 from pml_nmlayer.ranking import mean_average_precision
 
@@ -116,7 +118,32 @@ def test_labels_that_say_nothing_are_not_believed():
     assert quality(Hasher(bits=16).fit(x, y), x, truth) > without - 0.1
 
 
+def test_chance_is_that_of_all_orders():
+    """The moments over all orders of the predictions, enumerated."""
+    found, classes = torch.tensor([0, 0, 1, 2, 2]), torch.tensor([0, 1, 1, 1, 2])
+    orders = itertools.permutations(found.tolist())
+    hits = [sum(f == c for f, c in zip(o, classes.tolist(), strict=True)) for o in orders]
+    mean, deviation = hits_by_chance(found, classes)
+    assert mean == pytest.approx(np.mean(hits))
+    assert deviation == pytest.approx(np.std(hits))
+
+
+def test_few_items_of_a_second_class_are_enough_to_be_believed():
+    classes = (torch.arange(100) < 6).long()
+    assert better_than_chance(classes, classes)  # the largest class alone has 94 of 100
+    assert not better_than_chance(torch.zeros_like(classes), classes)
+    assert not better_than_chance(classes.roll(50), classes)
+    drawn = torch.randint(5, (400,), generator=torch.Generator().manual_seed(0))
+    assert not better_than_chance(drawn.roll(1), drawn)
+
+
 @pytest.mark.parametrize("seed", [-1, 2**32, 1.5, None, np.random.default_rng(0)])
 def test_seeds_that_are_none_are_refused(seed):
     with pytest.raises(ValueError, match="random_state must be a whole number from 0"):
         fit_codes(torch.randn(20, 4), bits=4, random_state=seed)
+
+
+def test_seeds_may_be_numbers_of_numpy():
+    x = torch.randn(30, 4)
+    one, other = (fit_codes(x, bits=4, random_state=s) for s in (3, np.int64(3)))
+    assert torch.equal(one.module(x), other.module(x))
