@@ -36,6 +36,7 @@ def _in_a_folder(tmp_path, monkeypatch):
         ("multilabel", r"trained, 24 bits: 0\.8"),
         ("index_and_store", r"SQLite: \[\(0,"),
         ("onnx_export", r"3 bytes an item; (1\.0|0\.999)"),
+        ("many_rows", r"3000 rows, 18000 bytes of codes"),
         ("pq_or_codes", r"16, Hasher: 0\.\d\d, 0\.9"),
     ],
     ids=lambda value: value if value.isidentifier() else "",

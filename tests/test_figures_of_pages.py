@@ -23,7 +23,7 @@ FIGURE = re.compile(r"\d\.\d{3} ± \d\.\d{3}")
         ("defaults", ("choosing", "lengths"), 44),
         ("evidence", WORKS, 677),
         ("does-it-work", WORKS, 9),
-        ("results", (*WORKS, "quick"), 8),
+        ("results", (*WORKS, "quick", "images"), 15),
         ("multilabel", ("multi-label",), 42),
     ],
     ids=["defaults", "evidence", "claims", "leaderboard", "multilabel"],

@@ -96,6 +96,9 @@ def hits_by_chance(found: Tensor, classes: Tensor) -> tuple[float, float]:
     Args:
         found: (N,) predicted class indices.
         classes: (N,) their classes.
+
+    Source:   sums over random orders (Hoeffding, Annals of Mathematical Statistics 1951).
+              Differs: no.
     """
     size = len(classes)
     count = int(torch.cat([found, classes]).max()) + 1

@@ -12,8 +12,8 @@ Returned = TypeVar("Returned")
 def uncompiled(function: Callable[Arguments, Returned]) -> Callable[Arguments, Returned]:
     """Let compiled code call a function as it is.
 
-    As a decorator `torch.compiler.disable` imports the whole compiler. That takes half as
-    long as torch itself, also where nothing is compiled.
+    As a decorator `torch.compiler.disable` imports the whole compiler. That takes almost
+    as long as torch itself, also where nothing is compiled.
 
     Args:
         function: what depends on Python numbers that change from call to call.
