@@ -87,9 +87,10 @@ OWN = {
         "DPN",
         losses.DPNLoss,
         {"margin": 1.0},
-        {"margin": Choice(0.25, 0.5, 1.0)},
+        {"margin": Choice(0.5, 1.0, 2.0)},
         per_class=True,
         centres=True,
+        tanh=False,  # a hinge that tanh flattens: 4 points less on CIFAR-100
     ),
     "greedyhash": Loss(
         "GreedyHash",

@@ -72,7 +72,7 @@ def fit_classifier(
     first = [held_out(fit, 0) for fit in fits]
     losses = [calibrated_scale(scores, classes[fold == 0])[1] for scores in first]
     best = min(range(len(fits)), key=losses.__getitem__)
-    scores = torch.empty(len(x), num_classes)
+    scores = x.new_empty(len(x), num_classes)
     scores[fold == 0] = first[best]
     for k in range(1, FOLDS):
         scores[fold == k] = held_out(fits[best], k)
@@ -130,7 +130,7 @@ def logistic_regression(
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
-    weight, bias = torch.zeros(num_classes, x.shape[1]), torch.zeros(num_classes)
+    weight, bias = x.new_zeros(num_classes, x.shape[1]), x.new_zeros(num_classes)
     present = classes.unique()
     if len(present) < 2:
         return weight, bias
@@ -141,7 +141,7 @@ def logistic_regression(
     slopes = torch.as_tensor(model.coef_).float()
     offsets = torch.as_tensor(model.intercept_).float()
     if len(present) == 2:  # one row, the score of the second class
-        signs = torch.tensor([-0.5, 0.5])
+        signs = x.new_tensor([-0.5, 0.5])
         slopes, offsets = signs[:, None] * slopes, signs * offsets
     bias.fill_(_NEVER)
     weight[present], bias[present] = slopes, offsets

@@ -105,7 +105,7 @@ def fit_features(
         matrix = whitening_matrix(covariance, shrinkage=strength)
     features = FeatureMap(matrix.float(), centre.float())
     probe = torch.linspace(0, len(x) - 1, min(len(x), _PROBE)).long()
-    length = features(take(x, probe)).norm(dim=1).mean()
+    length = features(take(x, probe)).double().norm(dim=1).mean()  # squares may overflow
     if float(length) > 0:
         features.matrix /= length
     return features, moments

@@ -29,8 +29,8 @@ def narrowed(known: Tensor, seed: int) -> Tensor:
     if known.shape[1] <= _WIDEST:
         return known
     generator = torch.Generator().manual_seed(seed)
-    known = known @ torch.randn(known.shape[1], _WIDEST, generator=generator)
-    return known / _WIDEST**0.5
+    drawn = torch.randn(known.shape[1], _WIDEST, generator=generator, dtype=torch.float32)
+    return known @ drawn / _WIDEST**0.5
 
 
 def joined(z: Tensor, known: Tensor | None, weight: float = CLASS_WEIGHT) -> Tensor:

@@ -30,12 +30,12 @@ class AnchorHead(nn.Module):
     def __init__(self, anchors: Tensor, *, bits: int, num_classes: int) -> None:
         super().__init__()
         count, features = anchors.shape
-        self.weight = nn.Parameter(torch.zeros(bits, features))
-        self.bias = nn.Parameter(torch.zeros(bits))
+        self.weight = nn.Parameter(anchors.new_zeros(bits, features))
+        self.bias = nn.Parameter(anchors.new_zeros(bits))
         self.anchor_weight = nn.Parameter(SHARPNESS * anchors)
-        self.anchor_bias = nn.Parameter(torch.zeros(count))
-        self.anchor_words = nn.Parameter(torch.zeros(bits, count))
-        self.class_words = nn.Parameter(torch.zeros(bits, num_classes))
+        self.anchor_bias = nn.Parameter(anchors.new_zeros(count))
+        self.anchor_words = nn.Parameter(anchors.new_zeros(bits, count))
+        self.class_words = nn.Parameter(anchors.new_zeros(bits, num_classes))
 
     def forward(self, z: Tensor, probabilities: Tensor | None) -> Tensor:
         """Map features and class probabilities to outputs."""
@@ -108,7 +108,9 @@ def _means(outputs: Tensor, weights: Tensor) -> Tensor:
 def _linear(weight: Tensor, bias: Tensor | None = None) -> nn.Linear:
     out_features, in_features = weight.shape
     # Built without its random start: the global generator stays untouched
-    linear = nn.utils.skip_init(nn.Linear, in_features, out_features, bias is not None)
+    linear = nn.utils.skip_init(
+        nn.Linear, in_features, out_features, bias is not None, dtype=weight.dtype
+    )
     linear.weight.copy_(weight)
     if bias is not None:
         linear.bias.copy_(bias)

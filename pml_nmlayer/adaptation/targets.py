@@ -86,14 +86,16 @@ def item_teacher(
         return teacher
     count = int(classes.max()) + 1 if probabilities is None else probabilities.shape[1]
     generator = torch.Generator().manual_seed(seed)
-    own = F.normalize(torch.randn(count, _OWN_DIRECTIONS, generator=generator), dim=1)
-    directions = torch.zeros(len(z), _OWN_DIRECTIONS)
+    shape_of_own = count, _OWN_DIRECTIONS
+    own = torch.randn(shape_of_own, generator=generator, dtype=torch.float32)
+    own = F.normalize(own, dim=1)
+    directions = z.new_zeros(len(z), _OWN_DIRECTIONS)
     if probabilities is not None:
         mixed = probabilities[known] @ own
         directions[known] = mixed / mixed.norm(dim=1, keepdim=True).clamp(min=1)
     if bool(labelled.any()):
         directions[labelled] = own[classes[labelled]]
-        sums = torch.zeros(count, teacher.shape[1])
+        sums = teacher.new_zeros(count, teacher.shape[1])
         sums.index_add_(0, classes[labelled], teacher[labelled])
         teacher[labelled] = F.normalize(sums, dim=1)[classes[labelled]]
     # both halves weigh the same where the class is certain
@@ -182,7 +184,7 @@ def give_codewords(
     few_enough = 1 < count <= min(_MOST_CODEWORDS, 2 ** min(bits, 30))
     if not few_enough or 2 * int(known.sum()) < len(classes) or not bool(labelled.any()):
         return
-    sums = torch.zeros(count, teacher.shape[1])
+    sums = teacher.new_zeros(count, teacher.shape[1])
     sums.index_add_(0, classes[labelled], teacher[labelled])
     spare = min(SPARE_CODEWORDS, 2 ** min(bits, 30) // count - 1)
     codewords = semantic_codebook(sums, bits, seed=seed % 2**31, spare=spare)

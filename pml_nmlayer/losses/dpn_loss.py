@@ -26,7 +26,8 @@ class DPNLoss(BaseCentreLoss):
         head: whose codewords are the targets of codes it has merged; see `BaseCentreLoss`.
         kwargs: PML's `reducer`, `embedding_regularizer`, `collect_stats`.
 
-    Shapes:   embeddings (B, K) real, before sign; labels (B,) or multi-hot (B, C).
+    Shapes:   embeddings (B, K) real, before sign, best from a head without tanh, which
+              would flatten the hinge; labels (B,) or multi-hot (B, C).
     Returns:  scalar, in units of u a bit. An item of several classes takes the mean of
               their hinges; one without any class counts 0.
     Raises:   ValueError: margin <= 0, an unknown preset, a distance, a codebook or a head
