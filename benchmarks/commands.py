@@ -166,6 +166,7 @@ def tune(options: Namespace) -> int:
     ):
         if isinstance(whole, KernelSuite):
             raise ValueError(f"suite {whole.name} has nothing to tune")
+        whole = whole.with_networks()
         suite = narrow(whole, options.methods)
         store = Store(options.out)
         specs = tuning.plan(suite)
@@ -178,7 +179,7 @@ def tune(options: Namespace) -> int:
             content = tuned_files.whole(whole, {**before, **now})
             if path == suite.settings_file:
                 content = tuned_files.small(whole, content)
-            write_text(path, tuned_files.text_of(whole, content))
+            write_text(path, tuned_files.text_of(whole, content, options.scale))
             print(f"wrote {path}")
         say(summary)
     return 0

@@ -140,10 +140,19 @@ def outcomes_before(suite: QualitySuite, path: Path) -> dict[str, dict[str, Any]
     return expanded(content)
 
 
-def text_of(suite: QualitySuite, content: dict[str, Any]) -> str:
-    """Write a file of either kind."""
+def text_of(suite: QualitySuite, content: dict[str, Any], scale: str | None = None) -> str:
+    """Write a file of either kind.
+
+    Args:
+        suite: what was tuned.
+        content: from `whole` or `small`.
+        scale: of the suite, if it has a smaller form.
+    """
     which = f" --dataset {suite.dataset}" if suite.one_of_several else ""
-    head = f"# Written by `python -m benchmarks tune --suite {suite.name}{which}`"
+    name = suite.name
+    if scale is not None:
+        name = f"{name.removesuffix(f'-{scale}')} --scale {scale}"
+    head = f"# Written by `python -m benchmarks tune --suite {name}{which}`"
     if "made_with" in content:
         place = record_file(suite, Store(Path("results")))
         head += f",\n# which keeps all trials in {place}"

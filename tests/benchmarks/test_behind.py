@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from benchmarks.__main__ import parser
 from benchmarks.commands import _command
@@ -16,6 +17,7 @@ from benchmarks.running import quality, runner
 from benchmarks.running.usage import peak_mib, reset_peak
 from benchmarks.specs import plan
 from benchmarks.suite_files import load_suite, load_suites
+from benchmarks.suites import narrow
 from tests.benchmarks.conftest import in_this_process
 from tests.benchmarks.picture_set import SUITE, write_pictures
 
@@ -136,6 +138,32 @@ def test_a_scale_is_laid_over_the_suite(tmp_path):
     assert "most_items" not in whole.recipe
     with pytest.raises(ValueError, match=r"unknown scale of s\.yml 'tiny'; known: small"):
         load_suites(str(tmp_path / "s.yml"), scale="tiny")
+
+
+def test_a_search_covers_the_networks_behind_methods(tmp_path, monkeypatch):
+    write_pictures(tmp_path / "set")
+    (tmp_path / "s.yml").write_text(
+        SUITE.replace("most_items: 24", "most_items: 60")
+        + "tuning: {trials: 2, seeds: [7], bits: [8]}\n"
+    )
+    monkeypatch.setattr(runner, "run_jobs", in_this_process)
+    words = ["tune", "--suite", str(tmp_path / "s.yml"), "--scale", "small"]
+    words += ["--methods", "classifier_codes", "class_codes"]
+    words += ["--data-root", str(tmp_path), "--out", str(tmp_path / "out")]
+    before = torch.get_num_threads()
+    options = parser().parse_args(words)
+    options.command(options)
+    torch.set_num_threads(before)
+    text = (tmp_path / "s-small_tuned.yml").read_text()
+    assert "`python -m benchmarks tune --suite s --scale small`" in text
+    content = yaml.safe_load(text)["methods"]
+    assert content.keys() == {"classifier_codes", "class_codes"}
+    content["classifier_codes"]["settings"]["lr"] = 0.123
+    whole = {**yaml.safe_load(text), "methods": content}
+    (tmp_path / "s-small_tuned.yml").write_text(yaml.safe_dump(whole))
+    (small,) = load_suites(str(tmp_path / "s.yml"), scale="small")
+    (spec,) = plan(narrow(small, ["class_codes"]))
+    assert spec["behind"]["settings"]["lr"] == 0.123
 
 
 def test_the_scale_is_part_of_the_command_that_a_report_names():
