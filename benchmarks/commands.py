@@ -2,6 +2,7 @@
 
 from argparse import Namespace
 from pathlib import Path
+from typing import Any
 
 from . import tuned_files, tuning, validation
 from .datasets import PROTOCOLS, SOURCES, data_root
@@ -166,14 +167,19 @@ def tune(options: Namespace) -> int:
     ):
         if isinstance(whole, KernelSuite):
             raise ValueError(f"suite {whole.name} has nothing to tune")
-        whole = whole.with_networks()
         suite = narrow(whole, options.methods)
         store = Store(options.out)
-        specs = tuning.plan(suite)
-        summary = _run(specs, store, options.jobs, suite, options)
-        say_failures([(suite, specs)], store)  # first: a method may have no other runs
-        outcomes = {e.name: tuning.choose(suite, e, store) for e in suite.entries}
-        now = tuned_files.made_here(suite, outcomes)
+        summary = runner.Summary()
+        outcomes: dict[str, dict[str, Any]] = {}
+        for stage in tuning.stages(suite):
+            searched = tuning.behind_what_was_chosen(stage, outcomes)
+            specs = tuning.plan(searched)
+            summary += _run(specs, store, options.jobs, searched, options)
+            say_failures([(stage, specs)], store)  # a method may have no other runs
+            for entry in searched.entries:
+                outcomes[entry.name] = tuning.choose(searched, entry, store)
+        whole = whole.with_networks()
+        now = tuned_files.made_here(whole, outcomes)
         for path in (tuned_files.record_file(suite, store), suite.settings_file):
             before = tuned_files.outcomes_before(whole, path)
             content = tuned_files.whole(whole, {**before, **now})

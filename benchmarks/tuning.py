@@ -2,8 +2,8 @@
 
 import hashlib
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from .methods import METHODS
 from .reporting.judging import judged
 from .results import Spec, Store
 from .specs import make_spec
-from .suites import Entry, QualitySuite
+from .suites import Entry, QualitySuite, Tuned
 from .tuned_files import tuning_of
 
 Settings = dict[str, Any]
@@ -43,6 +43,31 @@ def specs_of(
         make_spec(suite, entry, bits, seed, settings, purpose="tune")
         for seed in tuning_of(suite).seeds
     ]
+
+
+def stages(suite: QualitySuite) -> list[QualitySuite]:
+    """Part a suite: networks behind which methods stand come before these methods."""
+    first = tuple(entry for entry in suite.with_networks().entries if entry.behind is None)
+    behind = tuple(entry for entry in suite.entries if entry.behind is not None)
+    parts = [replace(suite, entries=entries) for entries in (first, behind)]
+    return [part for part in parts if part.entries]
+
+
+def behind_what_was_chosen(
+    suite: QualitySuite, outcomes: Mapping[str, dict[str, Any]]
+) -> QualitySuite:
+    """Let networks behind methods have the settings that a search has just chosen.
+
+    Args:
+        suite: one of `stages`.
+        outcomes: of the stages before, see `choose`.
+    """
+    settings = {
+        name: outcome["chosen"]["settings"]
+        for name, outcome in outcomes.items()
+        if "chosen" in outcome
+    }
+    return replace(suite, tuned=Tuned("", settings))
 
 
 def plan(suite: QualitySuite) -> list[Spec]:

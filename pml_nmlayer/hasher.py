@@ -133,7 +133,9 @@ class Hasher(TransformerMixin, BaseEstimator):
     def _outputs(self, X: Any) -> Iterator[tuple[slice, Tensor]]:
         for rows, block in blocks(X, "encoding" if self.verbose else None):
             if not bool(block.isfinite().all()):
-                raise ValueError("X holds NaN or inf: such rows have no code")
+                raise ValueError(
+                    "X holds NaN or inf, or numbers beyond float32: such rows have no code"
+                )
             yield rows, self.module_(block).detach()  # its weights take no gradient
 
     def encode(self, X: Any) -> np.ndarray:

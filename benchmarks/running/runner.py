@@ -1,7 +1,7 @@
 """From specs to raw results: skip what is done, run the rest, leave a record of each."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -38,6 +38,10 @@ class Summary:
     elsewhere: int = 0  # skipped, and the result was made on another device
     failed: int = 0
     refused: int = 0  # done or skipped: the method does not suit the data set
+
+    def __add__(self, other: "Summary") -> "Summary":
+        counts = zip(astuple(self), astuple(other), strict=True)
+        return Summary(*(mine + theirs for mine, theirs in counts))
 
 
 def execute(

@@ -13,6 +13,7 @@ from .rows import Labels
 
 SURE = 0.95  # a greater chance that its class is known counts as certainty
 _DEVIATIONS = 3  # standard ones above chance, from which on a classifier is believed
+_ROUNDING = 1e-9
 
 
 @dataclass
@@ -84,7 +85,8 @@ def better_than_chance(found: Tensor, classes: Tensor) -> bool:
         False
     """
     mean, deviation = hits_by_chance(found, classes)
-    return int((found == classes).sum()) > mean + _DEVIATIONS * deviation
+    hits = int((found == classes).sum())
+    return hits > mean and hits >= mean + _DEVIATIONS * deviation - _ROUNDING
 
 
 def hits_by_chance(found: Tensor, classes: Tensor) -> tuple[float, float]:

@@ -12,6 +12,7 @@ from .shrinkage import DEFAULT, JUDGED, chosen_shrinkage, halves_of
 from .whitening import ClassMoments, whitening_matrix
 
 _PROBE = 4096  # items whose mean length sets the scale
+_LEAST_LENGTH = 1e-35  # of less, the inverse is beyond float32
 
 
 @dataclass
@@ -88,7 +89,10 @@ def fit_features(
     total = torch.zeros(x.shape[1], dtype=torch.float64)
     for rows, block in blocks(x, "reading" if progress else None):
         if not bool(block.isfinite().all()):
-            raise ValueError("X holds NaN or inf: no codes can be learned from them")
+            raise ValueError(
+                "X holds NaN or inf, or numbers beyond float32: no codes can be learned "
+                "from them"
+            )
         for k, part in enumerate(parts):
             own = part_of[rows] == k
             part.update(block[own], known_as[rows][own])
@@ -106,7 +110,7 @@ def fit_features(
     features = FeatureMap(matrix.float(), centre.float())
     probe = torch.linspace(0, len(x) - 1, min(len(x), _PROBE)).long()
     length = features(take(x, probe)).double().norm(dim=1).mean()  # squares may overflow
-    if float(length) > 0:
+    if float(length) > _LEAST_LENGTH:
         features.matrix /= length
     return features, moments
 

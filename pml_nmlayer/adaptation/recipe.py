@@ -28,6 +28,7 @@ from .training import STEPS, train_head
 
 SAMPLE = 20_000  # items of the graph, and of the classifier
 ANCHORS = 600
+FEW_ANCHORS = 32
 FEW = 0.4  # a smaller share of known classes leaves labelled items out of the graph
 
 
@@ -148,13 +149,14 @@ class Lesson:
     seed: int
 
     def anchors(self, *, progress: bool = False) -> Tensor:
-        """Find the centroids (A, D) of the anchors; at most one for five items.
+        """Find the centroids (A, D) of the anchors; at most one for five of many items.
 
         Args:
             progress: show a bar.
         """
         points = F.normalize(self.z, dim=1)
-        count = max(1, min(ANCHORS, len(points) // 5))
+        few = min(FEW_ANCHORS, len(points))  # else a few items had one code
+        count = max(few, min(ANCHORS, len(points) // 5))
         return spherical_kmeans(points, count, seed=self.seed, progress=progress)
 
     def teach(

@@ -80,7 +80,8 @@ def read_labels(y: Any, count: int) -> Labels:
 
     Args:
         y: None, (N,) ids of any kind, or (N, C) multi-hot rows. A -1, or a row of -1,
-            is unlabelled. Rows that all have one label mean what class ids mean.
+            is unlabelled. Rows that all have one label mean what class ids mean. One
+            class for all items says nothing of any: all are unlabelled then.
         count: N.
 
     Raises:
@@ -89,7 +90,10 @@ def read_labels(y: Any, count: int) -> Labels:
     """
     if y is None:
         return Labels(torch.full((count,), -1), np.empty(0))
-    labels = y.detach().cpu().numpy() if isinstance(y, Tensor) else np.asarray(y)
+    if isinstance(y, Tensor):
+        y = y.detach().cpu()  # NumPy knows no bfloat16
+        y = (y.double() if y.is_floating_point() else y).numpy()
+    labels = np.asarray(y)
     if labels.dtype.kind in "US" and isinstance(y, (list, tuple)):
         # Of what is missing NumPy has made "nan" and "None"
         labels = np.array(y, dtype=object)
@@ -114,6 +118,8 @@ def read_labels(y: Any, count: int) -> Labels:
     if known.dtype == object:
         known = np.array([str(v) for v in known.tolist()])
     names, indices[~unlabelled] = np.unique(known, return_inverse=True)
+    if len(names) == 1 and not unlabelled.any():
+        indices[:] = -1
     return Labels(torch.from_numpy(indices), names)
 
 
@@ -142,7 +148,7 @@ def _multi_hot(labels: Any) -> Labels:
         raise ValueError(
             "y of shape (N, C) must hold multi-hot rows of 0 and 1 with at least two "
             f"columns, or rows of -1; got shape {labels.shape} and values such as "
-            f"{np.unique(labels)[:5]}. Class ids go in shape (N,)"
+            f"{labels[0].tolist()[:5]}. Class ids go in shape (N,)"
         )
     indices = np.full(len(labels), -1, dtype=np.int64)
     if (known.sum(1) == 1).all():

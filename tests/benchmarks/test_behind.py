@@ -7,6 +7,7 @@ import pytest
 import torch
 import yaml
 
+from benchmarks import tuning
 from benchmarks.__main__ import parser
 from benchmarks.commands import _command
 from benchmarks.datasets import load_split
@@ -147,8 +148,11 @@ def test_a_search_covers_the_networks_behind_methods(tmp_path, monkeypatch):
         + "tuning: {trials: 2, seeds: [7], bits: [8]}\n"
     )
     monkeypatch.setattr(runner, "run_jobs", in_this_process)
+    monkeypatch.setattr(  # the second trial of a network wins, whatever it finds
+        tuning, "_criterion", lambda spec, _: spec["settings"].get("lr", 0.5) != 0.001
+    )
     words = ["tune", "--suite", str(tmp_path / "s.yml"), "--scale", "small"]
-    words += ["--methods", "classifier_codes", "class_codes"]
+    words += ["--methods", "class_codes"]
     words += ["--data-root", str(tmp_path), "--out", str(tmp_path / "out")]
     before = torch.get_num_threads()
     options = parser().parse_args(words)
@@ -158,12 +162,15 @@ def test_a_search_covers_the_networks_behind_methods(tmp_path, monkeypatch):
     assert "`python -m benchmarks tune --suite s --scale small`" in text
     content = yaml.safe_load(text)["methods"]
     assert content.keys() == {"classifier_codes", "class_codes"}
-    content["classifier_codes"]["settings"]["lr"] = 0.123
-    whole = {**yaml.safe_load(text), "methods": content}
-    (tmp_path / "s-small_tuned.yml").write_text(yaml.safe_dump(whole))
+    chosen = content["classifier_codes"]["settings"]["lr"]
+    assert chosen != 0.001  # of the first trial
     (small,) = load_suites(str(tmp_path / "s.yml"), scale="small")
     (spec,) = plan(narrow(small, ["class_codes"]))
-    assert spec["behind"]["settings"]["lr"] == 0.123
+    tried = [json.loads(p.read_text()) for p in (tmp_path / "out").rglob("*.json")]
+    tried = [record["spec"] for record in tried]
+    behind = [each["behind"] for each in [spec, *tried] if "behind" in each]
+    assert len(behind) == 3
+    assert all(each["settings"]["lr"] == chosen for each in behind)
 
 
 def test_the_scale_is_part_of_the_command_that_a_report_names():
