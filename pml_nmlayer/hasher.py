@@ -63,7 +63,13 @@ class Hasher(TransformerMixin, BaseEstimator):
             ValueError: bits < 1, X or y of another shape, rows of y that hold other values
                 than 0 and 1, labels that are missing (None, NaN, ''), or X not finite.
         """
-        return self._learn(_array(X), y, None)
+        names = _column_names(X)
+        self._learn(_array(X), y, None)
+        if names is not None:
+            self.feature_names_in_ = names
+        elif hasattr(self, "feature_names_in_"):  # of an earlier fit
+            del self.feature_names_in_
+        return self
 
     def update(self, X: Any, y: Any = None) -> "Hasher":
         """Learn anew from a database that has grown or drifted, from the present codes on.
@@ -242,6 +248,12 @@ class Hasher(TransformerMixin, BaseEstimator):
     def _checked(self, X: Any) -> Any:
         """Embeddings as wide as those of `fit`."""
         check_is_fitted(self, "module_")
+        names, own = _column_names(X), getattr(self, "feature_names_in_", None)
+        if names is not None and own is not None and not np.array_equal(names, own):
+            raise ValueError(
+                "The feature names should match those that were passed during fit, in the "
+                f"same order: expected {own[:5].tolist()}..., got {names[:5].tolist()}..."
+            )
         X = _array(X)
         if X.shape[1] != self.n_features_in_:
             raise ValueError(
@@ -261,6 +273,12 @@ class Hasher(TransformerMixin, BaseEstimator):
             "random_state must be None, a whole number or a numpy RandomState, got "
             f"{type(self.random_state).__name__}"
         )
+
+
+def _column_names(X: Any) -> np.ndarray | None:
+    """Names of the columns of a data frame, if they are strings."""
+    names = np.asarray(getattr(X, "columns", ()), dtype=object)
+    return names if len(names) and all(isinstance(n, str) for n in names) else None
 
 
 def _array(X: Any) -> Any:

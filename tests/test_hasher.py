@@ -313,30 +313,3 @@ def test_parameters_of_another_kind_are_refused(digits, name):
         Hasher(**{name: "12"}).fit(digits[0])
     with pytest.raises(ValueError, match=name):
         Hasher(**{name: np.random.default_rng(0)}).fit(digits[0])
-
-
-@pytest.mark.usefixtures("few_steps")
-@pytest.mark.parametrize("labelled", [False, True])
-@pytest.mark.parametrize("power", [-60, 70, 115])
-def test_the_unit_of_embeddings_does_not_matter(digits, labelled, power):
-    x, y = digits[0][:400], digits[1][:400].copy()
-    y[200:] = -1
-    y = y if labelled else None
-    moved = np.ldexp(x, power)  # exactly the same numbers, in another unit
-    codes = Hasher(bits=12).fit(x, y).encode(x)
-    assert len(np.unique(codes, axis=0)) > 9
-    assert (Hasher(bits=12).fit(moved, y).encode(moved) == codes).all()
-
-
-@pytest.mark.usefixtures("few_steps")
-def test_the_default_dtype_of_torch_does_not_matter(digits):
-    x, y = digits[0][:400], digits[1][:400].copy()
-    y[200:] = -1
-    wanted = Hasher(bits=12).fit(x, y).outputs(x)
-    torch.set_default_dtype(torch.float64)
-    try:
-        found = Hasher(bits=12).fit(x, y).outputs(x)
-    finally:
-        torch.set_default_dtype(torch.float32)
-    assert found.dtype == np.float32
-    np.testing.assert_allclose(found, wanted, atol=1e-4)

@@ -27,7 +27,7 @@ with tempfile.TemporaryDirectory() as folder:
         noise = 1.5 * rng.standard_normal(drawn.shape, dtype=np.float32)
         rows[start : start + BLOCK] = drawn + noise
     rows.flush()
-    del rows  # written pages are no part of what is measured
+    del rows
 
     mapped = np.load(path, mmap_mode="r")
     begin = time.perf_counter()

@@ -147,3 +147,31 @@ def test_seeds_may_be_numbers_of_numpy():
     x = torch.randn(30, 4)
     one, other = (fit_codes(x, bits=4, random_state=s) for s in (3, np.int64(3)))
     assert torch.equal(one.module(x), other.module(x))
+
+
+def test_a_few_labels_of_two_classes_are_enough():
+    classes = torch.arange(10) % 2
+    assert better_than_chance(classes, classes)
+    one_wrong = classes.clone()
+    one_wrong[0] = 1
+    assert not better_than_chance(one_wrong, classes)
+    assert not better_than_chance(classes[:6], classes[:6])  # 1 of 20 orders is as good
+
+
+def test_one_class_for_all_items_says_nothing():
+    x = torch.randn(60, 8, generator=torch.Generator().manual_seed(0))
+    alone = fit_codes(x, torch.zeros(60, dtype=torch.int64), bits=8, steps=3).module(x)
+    assert torch.equal(alone, fit_codes(x, bits=8, steps=3).module(x))
+    assert read_labels([4, 4, -1], 3).classes.tolist() == [0, 0, -1]
+
+
+def test_a_few_items_have_codes_of_their_own():
+    x = torch.randn(12, 16, generator=torch.Generator().manual_seed(0))
+    codes = fit_codes(x, bits=16).module(x) >= 0
+    assert len(codes.unique(dim=0)) >= 8
+
+
+def test_labels_may_be_of_any_dtype_of_torch():
+    y = torch.tensor([0.0, 1.0, -1.0])
+    for dtype in (torch.bfloat16, torch.float16, torch.int8):
+        assert read_labels(y.to(dtype), 3).classes.tolist() == [0, 1, -1]
