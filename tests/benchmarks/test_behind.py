@@ -23,6 +23,15 @@ from tests.benchmarks.conftest import in_this_process
 from tests.benchmarks.picture_set import SUITE, write_pictures
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    """As in a worker process: sums depend on the number of threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory):
     """Run the suite once in this process: (folder, store, suite, its specs, summary)."""
@@ -30,11 +39,9 @@ def ran(tmp_path_factory):
     write_pictures(place / "set")
     (place / "s.yml").write_text(SUITE)
     suite, store = load_suite(str(place / "s.yml")), Store(place / "out")
-    before = torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runner, "run_jobs", in_this_process)
         done = again(store, suite, place)
-    torch.set_num_threads(before)
     return place, store, suite, plan(suite), done
 
 
@@ -154,10 +161,8 @@ def test_a_search_covers_the_networks_behind_methods(tmp_path, monkeypatch):
     words = ["tune", "--suite", str(tmp_path / "s.yml"), "--scale", "small"]
     words += ["--methods", "class_codes"]
     words += ["--data-root", str(tmp_path), "--out", str(tmp_path / "out")]
-    before = torch.get_num_threads()
     options = parser().parse_args(words)
     options.command(options)
-    torch.set_num_threads(before)
     text = (tmp_path / "s-small_tuned.yml").read_text()
     assert "`python -m benchmarks tune --suite s --scale small`" in text
     content = yaml.safe_load(text)["methods"]
