@@ -159,19 +159,15 @@ class QualitySuite:
         """The lines of its tables."""
         return tuple(Row(entry, name) for entry in self.entries for name in entry.encodings)
 
-    @property
-    def networks(self) -> tuple[Entry, ...]:
-        """The networks behind which entries stand, as entries that a search may judge."""
+    def with_networks(self) -> "QualitySuite":
+        """Add the networks behind which entries stand, as entries for a search to judge."""
+        own = {entry.name for entry in self.entries}
         behind = dict.fromkeys(entry.behind for entry in self.entries if entry.behind)
-        return tuple(
+        more = tuple(
             Entry(name, name, method.label, {}, method.encodings, family=method.family)
             for name, method in ((each, METHODS[each]) for each in behind)
+            if name not in own
         )
-
-    def with_networks(self) -> "QualitySuite":
-        """Add the networks that are no entries yet, before all others."""
-        own = {entry.name for entry in self.entries}
-        more = tuple(entry for entry in self.networks if entry.name not in own)
         return replace(self, entries=more + self.entries)
 
     def entry(self, name: str) -> Entry:

@@ -214,7 +214,7 @@ class Hasher(TransformerMixin, BaseEstimator):
     def load(cls, folder: Any) -> "Hasher":
         """Read what `save` wrote; it encodes and can be fitted anew.
 
-        `classes_`, `random_state` and `verbose` are not kept.
+        `classes_`, `feature_names_in_`, `random_state` and `verbose` are not kept.
 
         Args:
             folder: where it is.

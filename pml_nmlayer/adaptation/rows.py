@@ -113,13 +113,17 @@ def read_labels(y: Any, count: int) -> Labels:
         unlabelled = np.array(
             [v in (-1, "-1", "-1.0") for v in labels.tolist()], dtype=bool
         )
-    indices = np.full(count, -1, dtype=np.int64)
     known = labels[~unlabelled]
     if known.dtype == object:
         known = np.array([str(v) for v in known.tolist()])
-    names, indices[~unlabelled] = np.unique(known, return_inverse=True)
-    if len(names) == 1 and not unlabelled.any():
-        indices[:] = -1
+    return _of_ids(known, unlabelled)
+
+
+def _of_ids(known: Any, unlabelled: Any) -> Labels:
+    indices = np.full(len(unlabelled), -1, dtype=np.int64)
+    names, found = np.unique(known, return_inverse=True)
+    if len(names) > 1 or unlabelled.any():  # else one class has all items
+        indices[~unlabelled] = found
     return Labels(torch.from_numpy(indices), names)
 
 
@@ -144,16 +148,16 @@ def _is_missing(label: Any) -> bool:
 def _multi_hot(labels: Any) -> Labels:
     unlabelled = (labels == -1).all(1)
     known = labels[~unlabelled]
-    if labels.shape[1] < 2 or not np.isin(known, (0, 1)).all():
+    wrong = labels[~np.isin(labels, (0, 1)).all(1) & ~unlabelled]
+    if labels.shape[1] < 2 or len(wrong):
+        row = wrong[0] if len(wrong) else labels[0]
         raise ValueError(
             "y of shape (N, C) must hold multi-hot rows of 0 and 1 with at least two "
-            f"columns, or rows of -1; got shape {labels.shape} and values such as "
-            f"{labels[0].tolist()[:5]}. Class ids go in shape (N,)"
+            f"columns, or rows of -1; got shape {labels.shape} and a row that "
+            f"begins with {row.tolist()[:5]}. Class ids go in shape (N,)"
         )
-    indices = np.full(len(labels), -1, dtype=np.int64)
     if (known.sum(1) == 1).all():
-        names, indices[~unlabelled] = np.unique(known.argmax(1), return_inverse=True)
-        return Labels(torch.from_numpy(indices), names)
-    indices[~unlabelled] = 0
+        return _of_ids(known.argmax(1), unlabelled)
+    indices = np.where(unlabelled, -1, 0)
     rows = torch.from_numpy((labels == 1).astype(np.uint8))
     return Labels(torch.from_numpy(indices), np.arange(labels.shape[1]), rows)

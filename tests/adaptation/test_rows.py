@@ -162,6 +162,7 @@ def test_one_class_for_all_items_says_nothing():
     x = torch.randn(60, 8, generator=torch.Generator().manual_seed(0))
     alone = fit_codes(x, torch.zeros(60, dtype=torch.int64), bits=8, steps=3).module(x)
     assert torch.equal(alone, fit_codes(x, bits=8, steps=3).module(x))
+    assert (read_labels([[0, 1]] * 3, 3).classes == -1).all()
     assert read_labels([4, 4, -1], 3).classes.tolist() == [0, 0, -1]
 
 
